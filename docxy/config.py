@@ -1,0 +1,82 @@
+"""Settings: command line, then environment, then TOML file, then default -> one frozen Config.
+
+Pure apart from reading the files it is told to read.  The law: a Config that exists is
+valid; everything wrong is a ConfigError whose one line names the value and where it came from.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import field, frozen
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the message is one line for the operator."""
+
+
+class AuthMode(enum.Enum):
+    """Who deals with the upstream's token service."""
+
+    TRANSPARENT = "transparent"  # the client, through our /auth/token
+    NONE = "none"  # docxy; clients are never asked
+
+
+@frozen
+class Upstream:
+    """One registry behind us."""
+
+    name: str
+    """What clients call it (`docker.io`); part of every cache key."""
+    url: str
+    """Scheme, host and port, without a trailing slash: `https://registry-1.docker.io`."""
+    library: bool = False
+    """Whether single-component names get `library/` in front (a property of Docker Hub)."""
+    aliases: frozenset[str] = frozenset()
+    """Other names for it in `ns` and prefixes, as `index.docker.io`."""
+    hosts: frozenset[str] = frozenset()
+    """Host headers (no port) that mean this upstream."""
+    realm_hosts: frozenset[str] = frozenset()
+    """Hosts its token service may have besides its own host and registrable domain."""
+
+
+@frozen
+class Timeouts:
+    """Seconds."""
+
+    connect: float = 10.0
+    headers: float = 25.0
+    """Until an upstream's response headers; below containerd's 30 s."""
+    silence: float = 60.0
+    """Between two pieces of an upstream's body."""
+    client: float = 60.0
+    """Within which a client must take something of what waits for it."""
+    shutdown: float = 30.0
+    """How long running transfers may go on after SIGTERM."""
+
+
+@frozen
+class Config:
+    """Everything an operator chose."""
+
+    cert: str | None
+    """Path of the PEM certificate chain; None: plain HTTP."""
+    key: str | None
+    https: str
+    """Endpoint description to serve HTTPS on (`tcp6:443:interface=\\:\\:`), when there is a certificate."""
+    redirect: str | None
+    """Endpoint description of the redirect-only HTTP port, None when off."""
+    http: str
+    """Endpoint description to serve plain HTTP on, when there is no certificate."""
+    public_url: str | None
+    """As given; None: derived when the ports are known."""
+    auth: AuthMode
+    upstreams: tuple[Upstream, ...]
+    """The first is the default."""
+    timeouts: Timeouts = field(factory=Timeouts)
+    cache: str | None = None
+    """Directory, or None for a pure proxy."""
+    cache_size: int | None = None
+    """Bytes; None: 80 % of what is free at start."""
+    tag_ttl: float = 60.0
+    prefetch: bool = True
