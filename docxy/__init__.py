@@ -1,0 +1,3 @@
+"""A mirror of container registries."""
+
+__version__ = "0.1.0"
