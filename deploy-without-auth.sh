@@ -1,0 +1,48 @@
+#!/bin/sh
+# Bring up docxy without TLS and without authentication, from this checkout.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+Usage: deploy-without-auth.sh [--help] [docxy option ...]
+
+Installs docxy into a virtual environment beside this script and serves a plain
+HTTP mirror of Docker Hub that asks nobody for a login. It stays in the
+foreground; stop it with Ctrl-C or SIGTERM.
+
+Environment:
+  PORT    port to listen on                      (8080)
+  PYTHON  Python 3.10 or newer                   (python3)
+  VENV    where the virtual environment goes     (.venv beside this script)
+
+Every other docxy variable works too: CACHE_DIR, CACHE_SIZE, PUBLIC_URL ...
+Options after the script's name go to docxy; see README.md.
+
+Anyone who reaches the port can pull through it: keep it inside your network,
+or put TLS in front of it (DEPLOYMENT.md).
+TEXT
+}
+
+case "${1-}" in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+esac
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+python=${PYTHON:-python3}
+venv=${VENV:-$here/.venv}
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+    echo "deploy-without-auth.sh: $python is not Python 3.10 or newer; set PYTHON" >&2
+    exit 1
+fi
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet "$here"
+
+# A certificate named in the environment would make it HTTPS.
+unset CERT_PATH KEY_PATH
+echo "docxy: plain HTTP, no authentication, port ${PORT:-8080}"
+exec "$venv/bin/twistd" --nodaemon --pidfile= docxy --no-auth --port "${PORT:-8080}" "$@"
