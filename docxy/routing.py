@@ -56,7 +56,7 @@ class Router:
 
     def __init__(self, upstreams: Sequence[Upstream], ourselves: Iterable[str] = ()) -> None:
         """`ourselves`: hosts (with and without port) that mean docxy; an `ns` of these says nothing."""
-        self._default = upstreams[0]
+        self.default = upstreams[0]
         self._names = {name.lower(): upstream for upstream in upstreams for name in (upstream.name, *upstream.aliases)}
         self._hosts = {host.lower(): upstream for upstream in upstreams for host in upstream.hosts}
         self._ourselves = frozenset(host.lower() for host in ourselves)
@@ -78,7 +78,7 @@ class Router:
         if upstream is None and segments and self._is_upstream(segments):
             upstream = self._named(segments.pop(0))
         named = upstream or self._by_ns(ns, host) or self._by_host(host)
-        upstream = named or self._default
+        upstream = named or self.default
         if not segments:
             return Target(upstream, Kind.PING, named=named is not None)
         kind, name, reference = _endpoint(segments)
@@ -88,7 +88,7 @@ class Router:
         """The upstream and repository that a token's scope names, as a client that was routed so wrote it."""
         segments = name.split("/")
         if upstream is None:
-            upstream = self._named(segments.pop(0)) if self._is_upstream(segments) else self._default
+            upstream = self._named(segments.pop(0)) if self._is_upstream(segments) else self.default
         return upstream, self.repository(upstream, "/".join(segments))
 
     def repository(self, upstream: Upstream, name: str) -> str:
@@ -114,7 +114,7 @@ class Router:
         """
         if segments[0].lower() in self._names:
             return True
-        return len(segments) > 1 and self._default.library and _HOSTLIKE.fullmatch(segments[0].lower()) is not None
+        return len(segments) > 1 and self.default.library and _HOSTLIKE.fullmatch(segments[0].lower()) is not None
 
     def _by_ns(self, ns: str | None, host: str | None) -> Upstream | None:
         if ns is None or ns == "":

@@ -45,6 +45,8 @@ class ClientAuthorizer:
     """Absolute URL of our token endpoint."""
     upstream: str
     """Its name, for messages."""
+    saw: Callable[[list[Challenge]], None]
+    """Told what a stranger was asked for."""
 
     async def send(self, send: Send, scope: str, authorization: str | None) -> Response:
         response = await send(authorization)
@@ -52,6 +54,8 @@ class ClientAuthorizer:
             return response
         asked = challenges(response)
         await response.drain()
+        if authorization is None:
+            self.saw(asked)
         raise Unauthorized(f"{self.upstream} asks for authentication", headers=self.headers(asked))
 
     def headers(self, asked: Iterable[Challenge]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,126 @@
+"""A pull without a cache: every request is one to the upstream.
+
+The law: nothing is kept; whole blobs are verified while they pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from docxy.errors import Unauthorized
+from docxy.names import Digest, Reference
+from docxy.pull.interfaces import IPull, PulledBlob, PulledListing, PulledManifest
+from docxy.pull.status import BYPASS, CacheStatus
+from docxy.ranges import Range
+from docxy.streaming import SizedBody, VerifiedBody
+from docxy.upstream.authorize import ClientAuthorizer
+from docxy.upstream.body import IBody
+from docxy.upstream.relay import TokenRelay
+from docxy.upstream.remote import Remote
+from docxy.upstream.tokens import relayed
+
+
+@frozen
+class Door:
+    """Who may come in, and with which token: the part of a pull that is only about access."""
+
+    remote: Remote
+    relay: TokenRelay | None
+    """None in no-auth mode."""
+    authorizer: ClientAuthorizer | None
+    clock: IReactorTime
+
+    async def ping(self, authorization: str | None) -> None:
+        """See `IPull.ping`."""
+        if self.relay is None or self.authorizer is None:
+            return
+        if authorization is not None:
+            await self.remote.ping(authorization)
+        elif asked := await self.relay.challenge():
+            raise Unauthorized("authentication is required", headers=self.authorizer.headers(asked))
+
+    async def token(
+        self, parameters: Sequence[tuple[str, str]], authorization: str | None, post: bool
+    ) -> dict[str, object]:
+        """See `IPull.token`."""
+        issued_at = datetime.fromtimestamp(self.clock.seconds(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.relay is None:
+            return relayed({"token": "", "access_token": "", "expires_in": 300}, issued_at)
+        return relayed(await self.relay.ask(parameters, authorization, post=post), issued_at)
+
+
+@implementer(IPull)
+@frozen
+class DirectPull:
+    """Relays one upstream."""
+
+    remote: Remote
+    door: Door
+
+    async def ping(self, authorization: str | None) -> None:
+        await self.door.ping(authorization)
+
+    async def token(
+        self, parameters: Sequence[tuple[str, str]], authorization: str | None, post: bool
+    ) -> dict[str, object]:
+        return await self.door.token(parameters, authorization, post)
+
+    async def manifest(
+        self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
+    ) -> PulledManifest:
+        return PulledManifest(await self.remote.manifest(repository, reference, accept, authorization), BYPASS)
+
+    async def head_manifest(
+        self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
+    ) -> PulledManifest:
+        return PulledManifest(await self.remote.head_manifest(repository, reference, accept, authorization), BYPASS)
+
+    async def blob(self, repository: str, digest: Digest, asked: Range | None, authorization: str | None) -> PulledBlob:
+        return await direct_blob(self.remote, repository, digest, asked, authorization, BYPASS)
+
+    async def blob_size(
+        self, repository: str, digest: Digest, authorization: str | None
+    ) -> tuple[int | None, CacheStatus]:
+        return await self.remote.blob_size(repository, digest, authorization), BYPASS
+
+    async def tags(self, repository: str, query: str, authorization: str | None) -> PulledListing:
+        return PulledListing(await self.remote.tags(repository, query, authorization), BYPASS)
+
+    async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
+        return PulledListing(await self.remote.referrers(repository, digest, query, authorization), BYPASS)
+
+
+async def direct_blob(
+    remote: Remote,
+    repository: str,
+    digest: Digest,
+    asked: Range | None,
+    authorization: str | None,
+    status: CacheStatus,
+) -> PulledBlob:
+    """A blob straight from the upstream: verified when whole, cut to the range when the upstream can't."""
+    answer = await remote.blob(repository, digest, asked, authorization)
+    response, span = answer.response, answer.span
+    source = response.source
+    body: IBody = response.body()
+    try:
+        if span is None:
+            # Without a length a range has no correct answer, and the whole is one.
+            return PulledBlob(None, VerifiedBody(body, digest, source), status, answer.passed)
+        whole = span.stop - span.first == span.size
+        if whole and asked is not None:
+            span = asked.within(span.size)
+        if span.stop - span.first == span.size:
+            body = VerifiedBody(SizedBody(body, span.size, source=source), digest, source)
+        else:
+            skip = span.first if whole else 0
+            body = SizedBody(body, span.stop - span.first, skip, source)
+        return PulledBlob(span, body, status, answer.passed)
+    except BaseException:
+        body.close()
+        raise

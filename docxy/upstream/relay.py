@@ -1,0 +1,102 @@
+"""Docker Hub login through us: the client's token requests, relayed to the upstream's realm.
+
+The law: the realm is the one the upstream itself names in its challenge, never one a
+client names; only parameters of the token specification go there, and what is refused
+there is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+
+from docxy import __version__
+from docxy.config import Upstream
+from docxy.errors import UpstreamError
+from docxy.flight import SingleFlight
+from docxy.upstream.authorize import challenges
+from docxy.upstream.challenge import Challenge, bearer
+from docxy.upstream.fetch import Fetcher
+from docxy.upstream.tokens import TokenService
+
+PARAMETERS = frozenset(
+    {
+        "service",
+        "scope",
+        "account",
+        "client_id",
+        "offline_token",
+        "access_type",
+        "grant_type",
+        "refresh_token",
+        "username",
+        "password",
+    }
+)
+"""What may be relayed (distribution token specification, token and OAuth2 forms)."""
+FRESH = 60.0
+"""Seconds for which an upstream's challenge is not asked for again."""
+
+
+class TokenRelay:
+    """Knows the challenge of one upstream and passes token requests on."""
+
+    def __init__(self, upstream: Upstream, fetcher: Fetcher, service: TokenService, clock: IReactorTime) -> None:
+        self._upstream = upstream
+        self._fetcher = fetcher
+        self._service = service
+        self._clock = clock
+        self._known: list[Challenge] = []
+        self._asked_at: float | None = None
+        self._asking: SingleFlight[None, None] = SingleFlight()
+
+    async def challenge(self) -> list[Challenge]:
+        """What the upstream asks strangers for; empty when it lets them in.  Raises UpstreamError.
+
+        Kept for FRESH seconds; after that asked for again, and the one known before serves while
+        the upstream cannot be reached.
+        """
+        now = self._clock.seconds()
+        if self._asked_at is None or now - self._asked_at >= FRESH:
+            try:
+                await self._asking.do(None, self._discover)
+            except UpstreamError:
+                if not self._known:
+                    raise
+        return self._known
+
+    async def _discover(self) -> None:
+        response = await self._fetcher.request(
+            "GET", f"{self._upstream.url}/v2/", Headers({"User-Agent": [f"docxy/{__version__}"]})
+        )
+        await response.drain()
+        if response.status == 401:
+            self._known = challenges(response)
+        elif response.status == 200:
+            self._known = []
+        else:
+            raise UpstreamError(f"{self._upstream.name} ({response.source}) answered {response.status} for /v2/")
+        self._asked_at = self._clock.seconds()
+
+    def saw(self, asked: Sequence[Challenge]) -> None:
+        """A repository of the upstream challenged a stranger; some have no challenge but there."""
+        if bearer(self._known) is None and bearer(asked) is not None:
+            self._known = list(asked)
+
+    async def ask(
+        self, parameters: Sequence[tuple[str, str]], authorization: str | None, *, post: bool
+    ) -> dict[str, object]:
+        """The answer of the upstream's token service; an empty token when it has none.
+
+        Raises Unauthorized, Denied, TooManyRequests, UpstreamError as the service does.
+        """
+        challenge = bearer(await self.challenge())
+        if challenge is None:
+            return {"token": "", "access_token": "", "expires_in": int(FRESH)}
+        relayed = [(name, value) for name, value in parameters if name in PARAMETERS]
+        service = challenge.parameters.get("service")
+        if service and not any(name == "service" for name, _ in relayed):
+            relayed.insert(0, ("service", service))
+        return await self._service.ask(challenge.parameters["realm"], relayed, authorization=authorization, post=post)

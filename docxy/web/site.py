@@ -1,0 +1,90 @@
+"""The resource tree: Health, Token, V2; and the HTTP server's own limits.
+
+The law: no line that is logged holds a query or a header of a client's request.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.web import server
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.resource import IResource, Resource
+
+from docxy.errors import NotFound
+from docxy.routing import Router
+from docxy.web.health import Health
+from docxy.web.respond import reply_error
+from docxy.web.token import MAX_FORM, Token
+from docxy.web.v2 import V2
+
+IDLE = 60.0
+"""Seconds a connection may take for its request, or wait for the next."""
+
+
+class _Discarded(BytesIO):
+    """The body of a request that is too large for any that is answered."""
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
+
+
+class Request(server.Request):
+    """A request of whose body no more than a token request's form is kept."""
+
+    defaultContentType = None
+
+    def gotLength(self, length: int | None) -> None:
+        # Twisted would spool the body of any POST to disk, whatever its size.
+        self.content = BytesIO() if length is not None and length <= MAX_FORM else _Discarded()
+
+
+class Root(Resource):
+    """`/health`, `/auth/token`, `/v2` and `/<upstream>/v2`."""
+
+    def __init__(self, router: Router, v2: V2, token: Token) -> None:
+        Resource.__init__(self)
+        self._router = router
+        self._v2 = v2
+        auth = Resource()
+        auth.putChild(b"token", token)
+        self.putChild(b"health", Health())
+        self.putChild(b"v2", v2)
+        self.putChild(b"auth", auth)
+
+    def getChild(self, path: bytes, request: server.Request) -> IResource:
+        segment = path.decode("ascii", "replace")
+        if self._router.is_prefix(segment) and (request.postpath or [])[:1] == [b"v2"]:
+            return self._v2
+        return Nothing()
+
+
+class Nothing(Resource):
+    """Everything that is no endpoint."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        Resource.__init__(self)
+
+    def render(self, request: HTTPRequest) -> int:
+        reply_error(request, NotFound("nothing is here; a registry's paths start with /v2/"))
+        return server.NOT_DONE_YET
+
+
+def access_line(timestamp: str, request: HTTPRequest) -> str:
+    """One request as the log has it: without query, headers or anything else a client could hide a secret in."""
+    path = request.uri.partition(b"?")[0][:512].decode("ascii", "backslashreplace")
+    printable = "".join(c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in path)
+    host = request.getClientAddress()
+    method = request.method[:16].decode("ascii", "backslashreplace")
+    client = getattr(host, "host", "-")
+    return f'{client} "{ascii(method)[1:-1]} {printable}" {request.code} {request.sentLength}'
+
+
+def make_site(router: Router, v2: V2, token: Token) -> server.Site:
+    """The registry's HTTP server."""
+    site = server.Site(Root(router, v2, token), requestFactory=Request, timeout=IDLE, logFormatter=access_line)
+    site.displayTracebacks = False
+    return site

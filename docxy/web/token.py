@@ -1,0 +1,97 @@
+"""`/auth/token`: token requests of clients (the distribution token specification, GET and POST).
+
+The law: what a client sends here is passed on as it is to the one realm the upstream
+named, or not at all; no value of it is logged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+
+from docxy.config import Upstream
+from docxy.errors import BadRequest, RegistryError, Unsupported
+from docxy.pull.interfaces import IPull
+from docxy.routing import Router
+from docxy.web.respond import reply, respond
+
+MAX_FORM = 64 * 1024
+"""Bytes of a POST."""
+
+
+class Token(Resource):
+    """Leads a token request to the upstream that its scope names."""
+
+    isLeaf = True
+
+    def __init__(self, router: Router, pulls: Mapping[str, IPull]) -> None:
+        Resource.__init__(self)
+        self._router = router
+        self._pulls = pulls
+
+    def render(self, request: Request) -> int:
+        return respond(request, self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
+        post = request.method == b"POST"
+        if request.method not in (b"GET", b"HEAD", b"POST"):
+            raise Unsupported.method(request.method.decode("ascii", "replace"), "GET, HEAD, POST")
+        parameters = _form(request) if post else _query(request)
+        upstream, scoped = self._scoped(parameters)
+        answer = await self._pulls[upstream.name].token(scoped, request.getHeader("Authorization"), post)
+        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        reply(request, 200, headers, json.dumps(answer).encode("ascii"))
+
+    def _scoped(self, parameters: list[tuple[str, str]]) -> tuple[Upstream, list[tuple[str, str]]]:
+        """The upstream meant, and the parameters with scopes as it knows them.
+
+        Scopes of another upstream than the first one's are left out, as are malformed ones: a
+        reduced grant is no error.
+        """
+        upstream: Upstream | None = None
+        out: list[tuple[str, str]] = []
+        for name, value in parameters:
+            if name != "scope":
+                out.append((name, value))
+                continue
+            # One parameter may hold several scopes, separated by spaces (OAuth2).
+            scopes = []
+            for scope in value.split():
+                resource, _, rest = scope.partition(":")
+                repository, _, actions = rest.rpartition(":")
+                if resource != "repository":
+                    scopes.append(scope)
+                    continue
+                try:
+                    named, known = self._router.scoped(repository)
+                except RegistryError:
+                    continue
+                upstream = upstream or named
+                if named == upstream:
+                    scopes.append(f"repository:{known}:{actions}")
+            if scopes:
+                out.append((name, " ".join(scopes)))
+        return upstream or self._router.default, out
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    return _pairs(request.uri.partition(b"?")[2])
+
+
+def _form(request: Request) -> list[tuple[str, str]]:
+    content_type = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+    if content_type != "application/x-www-form-urlencoded" or request.content is None:
+        raise BadRequest("a token request is posted as application/x-www-form-urlencoded")
+    request.content.seek(0)
+    return _pairs(request.content.read(MAX_FORM))
+
+
+def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(encoded.decode("ascii"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise BadRequest("the parameters of this token request cannot be read") from None

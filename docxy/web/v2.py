@@ -1,0 +1,229 @@
+"""`/v2/`: the pull side of the OCI distribution-spec v1.1, and refusals for the rest of it.
+
+The law: HTTP is dealt with here (methods, conditions, ranges, headers), what is asked for
+is decided elsewhere.  Content addressed by digest has that digest as its ETag, so
+conditions and ranges of manifests are answered here, for every upstream alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+
+from docxy.errors import NotFound, PaginationInvalid, RegistryError, Unsupported
+from docxy.names import Digest, parse_reference
+from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
+from docxy.ranges import Range, parse_range
+from docxy.routing import Kind, Router, Target
+from docxy.web.respond import reply, respond, start
+from docxy.web.stream import send
+
+MAX_PAGE = 10_000
+"""`n` of a tags/list that is passed on."""
+
+_Headers = list[tuple[str, str]]
+
+
+@frozen
+class Asked:
+    """A request, as far as all endpoints need it."""
+
+    request: Request
+    path: str
+    query: Sequence[tuple[str, str]]
+    authorization: str | None
+    head: bool
+
+    @classmethod
+    def of(cls, request: Request) -> Asked:
+        raw_path, _, raw_query = request.uri.partition(b"?")
+        return cls(
+            request=request,
+            path=raw_path.decode("ascii", "replace"),
+            query=parse_qsl(raw_query.decode("ascii", "replace"), keep_blank_values=True),
+            authorization=request.getHeader("Authorization"),
+            head=request.method == b"HEAD",
+        )
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        return next((value for key, value in self.query if key == name), None)
+
+    def accept(self) -> list[str]:
+        """Every Accept line, as it came."""
+        return list(self.request.requestHeaders.getRawHeaders("Accept", []))
+
+
+class V2(Resource):
+    """Answers every path that has `/v2` in its place; it parses the path itself.
+
+    `postpath` is already unquoted, so there a segment could hold a slash.
+    """
+
+    isLeaf = True
+
+    def __init__(self, router: Router, pulls: Mapping[str, IPull], clock: IReactorTime, patience: float) -> None:
+        """`pulls`: by the upstream's name; `patience`: seconds a client may take nothing of a blob."""
+        Resource.__init__(self)
+        self._router = router
+        self._pulls = pulls
+        self._clock = clock
+        self._patience = patience
+
+    def render(self, request: Request) -> int:
+        return respond(request, self._answer(Asked.of(request)))
+
+    async def _answer(self, asked: Asked) -> None:
+        request = asked.request
+        if request.method not in (b"GET", b"HEAD"):
+            # No body of a write is of interest, nor is the connection it fills.
+            raise Unsupported.method(request.method.decode("ascii", "replace"))
+        ns = asked.parameter("ns")
+        target = self._router.route(asked.path, ns, request.getHeader("Host"))
+        pull = self._pulls[target.upstream.name]
+        headers: _Headers = [("OCI-Namespace", target.upstream.name)] if ns and target.named else []
+        try:
+            await self._serve(asked, target, pull, headers)
+        except RegistryError as error:
+            if request.startedWriting:
+                raise
+            error.headers = (*error.headers, *headers)
+            raise
+
+    async def _serve(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
+        if target.kind is Kind.PING:
+            await pull.ping(asked.authorization)
+            reply(asked.request, 200, [*headers, ("Content-Type", "application/json")], b"{}")
+        elif target.kind is Kind.MANIFESTS:
+            await self._manifest(asked, target, pull, headers)
+        elif target.kind is Kind.BLOBS:
+            await self._blob(asked, target, pull, headers)
+        elif target.kind is Kind.TAGS:
+            query = _page(asked)
+            self._listing(asked, await pull.tags(target.repository, query, asked.authorization), headers)
+        elif target.kind is Kind.REFERRERS:
+            digest = Digest.parse(target.reference)
+            query = urlencode([(name, value) for name, value in asked.query if name == "artifactType"])
+            self._listing(asked, await pull.referrers(target.repository, digest, query, asked.authorization), headers)
+        else:
+            raise NotFound("nothing is here")
+
+    async def _manifest(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
+        reference = parse_reference(target.reference)
+        ask = pull.head_manifest if asked.head else pull.manifest
+        pulled = await ask(target.repository, reference, asked.accept(), asked.authorization)
+        manifest = pulled.manifest
+        headers += [
+            ("Content-Type", manifest.media_type),
+            ("Docker-Content-Digest", str(manifest.digest)),
+            ("ETag", f'"{manifest.digest}"'),
+            ("Cache-Status", str(pulled.status)),
+            *_age(pulled),
+            *manifest.passed,
+        ]
+        if _not_modified(asked.request, manifest.digest):
+            reply(asked.request, 304, headers, b"")
+            return
+        if asked.head:
+            start(asked.request, 200, [*headers, ("Accept-Ranges", "bytes")], manifest.size)
+            asked.request.finish()
+            return
+        assert manifest.body is not None
+        span = _range(asked.request, manifest.digest)
+        if span is None:
+            reply(asked.request, 200, [*headers, ("Accept-Ranges", "bytes")], manifest.body)
+        else:
+            within = span.within(manifest.size)
+            headers.append(("Content-Range", str(within)))
+            reply(asked.request, 206, headers, manifest.body[within.first : within.stop])
+
+    async def _blob(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
+        digest = Digest.parse(target.reference)
+        headers += [
+            ("Content-Type", "application/octet-stream"),
+            ("Docker-Content-Digest", str(digest)),
+            ("ETag", f'"{digest}"'),
+            ("Accept-Ranges", "bytes"),
+        ]
+        request = asked.request
+        if asked.head or _not_modified(request, digest):
+            # For a condition too: that the client has the bytes does not show that it may.
+            size, status = await pull.blob_size(target.repository, digest, asked.authorization)
+            headers.append(("Cache-Status", str(status)))
+            if _not_modified(request, digest):
+                reply(request, 304, headers, b"")
+                return
+            start(request, 200, headers, size)
+            request.finish()
+            return
+        span = _range(request, digest)
+        pulled = await pull.blob(target.repository, digest, span, asked.authorization)
+        headers += [("Cache-Status", str(pulled.status)), *pulled.passed]
+        if pulled.span is None:
+            start(request, 200, headers, None)
+        elif span is None:
+            start(request, 200, headers, pulled.span.size)
+        else:
+            headers.append(("Content-Range", str(pulled.span)))
+            start(request, 206, headers, pulled.span.stop - pulled.span.first)
+        await send(request, pulled.body, self._clock, self._patience)
+
+    def _listing(self, asked: Asked, pulled: PulledListing, headers: _Headers) -> None:
+        listing = pulled.listing
+        headers += [
+            ("Content-Type", listing.media_type),
+            ("Cache-Status", str(pulled.status)),
+            *listing.passed,
+        ]
+        link = _link(asked, listing.link)
+        if link is not None:
+            headers.append(("Link", link))
+        reply(asked.request, 200, headers, listing.body)
+
+
+def _age(pulled: PulledManifest) -> _Headers:
+    return [] if pulled.age is None else [("Age", str(pulled.age))]
+
+
+def _not_modified(request: Request, digest: Digest) -> bool:
+    """Whether If-None-Match names this digest (RFC 9110 section 13.1.2, weak comparison)."""
+    condition = request.getHeader("If-None-Match")
+    if condition is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
+    return "*" in tags or f'"{digest}"' in tags
+
+
+def _range(request: Request, digest: Digest) -> Range | None:
+    """The range asked for, unless If-Range names something else than this digest."""
+    condition = request.getHeader("If-Range")
+    if condition is not None and condition.strip() != f'"{digest}"':
+        return None
+    return parse_range(request.getHeader("Range"))
+
+
+def _page(asked: Asked) -> str:
+    """The query of a tags/list that goes upstream; raises PaginationInvalid."""
+    n, last = asked.parameter("n"), asked.parameter("last")
+    if n is not None and not (n.isascii() and n.isdigit()):
+        raise PaginationInvalid(f"n={n[:40]!a} is not a number of tags")
+    page = [] if n is None else [("n", str(min(int(n[:10]), MAX_PAGE)))]
+    return urlencode(page + ([] if last is None else [("last", last)]))
+
+
+def _link(asked: Asked, link: str | None) -> str | None:
+    """The upstream's `Link: <…>; rel="next"` as one of ours: the client's own path, the upstream's query.
+
+    Relative, so that neither scheme nor host can be wrong.
+    """
+    if link is None or not link.startswith("<") or 'rel="next"' not in link.replace("rel=next", 'rel="next"'):
+        return None
+    query = parse_qsl(urlsplit(link[1:].partition(">")[0]).query, keep_blank_values=True)
+    kept = [(name, value) for name, value in query if name != "ns"]
+    ns = asked.parameter("ns")
+    return f'<{asked.path}?{urlencode(kept + ([("ns", ns)] if ns else []))}>; rel="next"'
