@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 from publicsuffixlist import PublicSuffixList
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 from twisted.web.server import Site
 
-from docxy.config import AuthMode, Config, Timeouts, Upstream
+from docxy.config import AuthMode, Config, Upstream
 from docxy.pull.direct import DirectPull, Door
 from docxy.pull.interfaces import IPull
 from docxy.routing import Router
@@ -25,17 +24,6 @@ from docxy.upstream.tokens import Realms, Tokens, TokenService
 from docxy.web.site import make_site
 from docxy.web.token import Token
 from docxy.web.v2 import V2
-
-_POOLED = 64
-"""Idle connections kept for each origin."""
-
-
-def make_agent(reactor: object, timeouts: Timeouts) -> IAgent:
-    """The agent that speaks to upstreams: connections pooled, certificates checked, IPv6 and IPv4 raced."""
-    pool = HTTPConnectionPool(reactor)
-    pool.maxPersistentPerHost = _POOLED
-    pool.cachedConnectionTimeout = 60
-    return Agent(reactor, BrowserLikePolicyForHTTPS(), connectTimeout=timeouts.connect, pool=pool)
 
 
 def build_site(config: Config, public_url: str, agent: IAgent, clock: IReactorTime) -> Site:

@@ -103,7 +103,7 @@ class Router:
     def _named(self, name: str) -> Upstream:
         upstream = self._names.get(name.lower())
         if upstream is None:
-            raise NameUnknown(f"no upstream {ascii(name[:80])} is configured here")
+            raise NameUnknown(f"no upstream {name[:80]!a} is configured here")
         return upstream
 
     def _is_upstream(self, segments: Sequence[str]) -> bool:
@@ -124,7 +124,7 @@ class Router:
             return upstream
         if ns.lower() in self._ourselves or (host is not None and ns.lower() == host.lower()):
             return None
-        raise NameUnknown(f"no upstream for the namespace {ascii(ns[:80])} is configured here")
+        raise NameUnknown(f"no upstream for the namespace {ns[:80]!a} is configured here")
 
     def _by_host(self, host: str | None) -> Upstream | None:
         if host is None:

@@ -38,11 +38,15 @@ class IBody(Interface):
 class Body(Protocol):
     """What `IResponse.deliverBody` is given."""
 
-    def __init__(self, clock: IReactorTime, silence: float, source: str) -> None:
-        """`silence`: seconds without a byte after which the upstream is given up; `source` names it in errors."""
+    def __init__(self, clock: IReactorTime, silence: float, source: str, length: int | None = None) -> None:
+        """`silence`: seconds without a byte after which the upstream is given up; `source` names it in errors.
+
+        `length`: bytes that are to come, where that is known.
+        """
         self._clock = clock
         self._silence = silence
         self._source = source
+        self._length = length
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -127,7 +131,8 @@ class Body(Protocol):
             self._timer.cancel()
             self._timer = None
         self._waiting = None
-        if not self._whole and self._ended is None:
+        # Closed on its last bytes, before the framing said so, it leaves the connection usable.
+        if not self._whole and self._ended is None and self.received != self._length:
             self._stop()
 
     def _stop(self) -> None:

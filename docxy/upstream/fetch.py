@@ -104,7 +104,7 @@ class Response:
     def body(self) -> Body:
         """The body, to be read at one's own pace and closed."""
         if self._body is None:
-            self._body = Body(self._clock, self._timeouts.silence, self.source)
+            self._body = Body(self._clock, self._timeouts.silence, self.source, self.length)
             self._response.deliverBody(self._body)
         return self._body
 

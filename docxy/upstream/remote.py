@@ -27,7 +27,7 @@ from docxy.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from docxy.names import Digest, Reference
+from docxy.names import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference
 from docxy.ranges import Range, Span, parse_content_range
 from docxy.upstream.authorize import IAuthorizer
 from docxy.upstream.fetch import Fetcher, Response
@@ -37,6 +37,9 @@ MAX_MANIFEST = 8 * 1024 * 1024
 MAX_LISTING = 8 * 1024 * 1024
 _PASSED = ("RateLimit-Limit", "RateLimit-Remaining", "Docker-RateLimit-Source", "OCI-Filters-Applied", "Warning")
 """Headers of an upstream's response that are the client's business too."""
+
+_ANY = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}, */*"
+"""What a client takes that takes anything; registries give it old types, or nothing, unless told so."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -179,7 +182,8 @@ class Remote:
     async def _manifest(
         self, method: str, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
     ) -> Response:
-        headers = [("Accept", accept)] if accept else []
+        takes_anything = all(line.strip() == "*/*" for line in accept)
+        headers = [("Accept", [_ANY] if takes_anything else accept)]
         response = await self._send(
             method, repository, f"manifests/{reference}", authorization, ManifestUnknown, headers
         )

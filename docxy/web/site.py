@@ -6,9 +6,11 @@ The law: no line that is logged holds a query or a header of a client's request.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.interfaces import ITCPTransport
 from twisted.web import server
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource, Resource
 
@@ -38,6 +40,31 @@ class Request(server.Request):
     def gotLength(self, length: int | None) -> None:
         # Twisted would spool the body of any POST to disk, whatever its size.
         self.content = BytesIO() if length is not None and length <= MAX_FORM else _Discarded()
+
+
+class Channel(HTTPChannel):
+    """HTTP/1.1 and nothing else."""
+
+    def dataReceived(self, data: bytes) -> None:
+        # podman and skopeo try https first: a TLS hello on a plain port has no line's end, and
+        # waiting for one would cost each of their first requests ten seconds.
+        if data[:1] == b"\x16" and not self.requests:
+            cast(ITCPTransport, self.transport).abortConnection()
+            return
+        HTTPChannel.dataReceived(self, data)
+
+
+class RegistrySite(server.Site):
+    """Speaks HTTP/1.1, over TLS too, whatever is installed beside it."""
+
+    protocol = Channel  # type: ignore[assignment]  # twisted's stub knows only its own channel
+    displayTracebacks = False
+
+    def __init__(self, root: IResource) -> None:
+        server.Site.__init__(self, root, requestFactory=Request, timeout=IDLE, logFormatter=access_line)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
 
 
 class Root(Resource):
@@ -85,6 +112,4 @@ def access_line(timestamp: str, request: HTTPRequest) -> str:
 
 def make_site(router: Router, v2: V2, token: Token) -> server.Site:
     """The registry's HTTP server."""
-    site = server.Site(Root(router, v2, token), requestFactory=Request, timeout=IDLE, logFormatter=access_line)
-    site.displayTracebacks = False
-    return site
+    return RegistrySite(Root(router, v2, token))

@@ -118,7 +118,8 @@ class V2(Resource):
         ask = pull.head_manifest if asked.head else pull.manifest
         pulled = await ask(target.repository, reference, asked.accept(), asked.authorization)
         manifest = pulled.manifest
-        headers += [
+        headers = [
+            *headers,
             ("Content-Type", manifest.media_type),
             ("Docker-Content-Digest", str(manifest.digest)),
             ("ETag", f'"{manifest.digest}"'),
@@ -144,7 +145,8 @@ class V2(Resource):
 
     async def _blob(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
         digest = Digest.parse(target.reference)
-        headers += [
+        headers = [
+            *headers,
             ("Content-Type", "application/octet-stream"),
             ("Docker-Content-Digest", str(digest)),
             ("ETag", f'"{digest}"'),
@@ -163,7 +165,7 @@ class V2(Resource):
             return
         span = _range(request, digest)
         pulled = await pull.blob(target.repository, digest, span, asked.authorization)
-        headers += [("Cache-Status", str(pulled.status)), *pulled.passed]
+        headers = [*headers, ("Cache-Status", str(pulled.status)), *pulled.passed]
         if pulled.span is None:
             start(request, 200, headers, None)
         elif span is None:
@@ -175,7 +177,8 @@ class V2(Resource):
 
     def _listing(self, asked: Asked, pulled: PulledListing, headers: _Headers) -> None:
         listing = pulled.listing
-        headers += [
+        headers = [
+            *headers,
             ("Content-Type", listing.media_type),
             ("Cache-Status", str(pulled.status)),
             *listing.passed,
