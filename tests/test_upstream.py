@@ -17,6 +17,7 @@ import treq
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -152,6 +153,21 @@ class AuthTests(Base):
         _, body = await self.get(self.upstream.realm, method="POST", data=form)
         self.assertEqual(await self.status(json.loads(body)["token"]), 200)
 
+    async def test_dialect(self) -> None:
+        """A realm on another host, no service, no scope, one token field; a token endpoint that misbehaves."""
+        self.upstream.auth = Auth("bearer", realm="foreign", also='Basic realm="x"', service=None, scope=False)
+        self.upstream.auth.token_fields, self.upstream.auth.expires_in = ("access_token",), None
+        response = await self.request(self.blob_url())
+        realm = self.upstream.origin("auth", "localhost") + "/token"
+        self.assertEqual(self.header(response, "www-authenticate"), f'Basic realm="x", Bearer realm="{realm}"')
+        granted = await self.token()
+        self.assertEqual(list(granted), ["access_token"])
+        self.assertEqual(await self.status(granted["access_token"]), 200)
+        self.upstream.on("token", Fault(body=b"garbage"))
+        self.upstream.on("token", Fault(status=503))
+        self.assertEqual(await self.get(self.upstream.realm), (200, b"garbage"))
+        self.assertEqual((await self.get(self.upstream.realm))[0], 503)
+
 
 class CdnTests(Base):
     async def follow(self, url: str, hops: int, **options: Any) -> tuple[int, bytes]:
@@ -181,6 +197,12 @@ class CdnTests(Base):
         self.upstream.cdn.loop = True
         self.assertEqual((await self.follow(self.blob_url(), 9))[0], 307)
 
+    async def test_closed(self) -> None:
+        """A redirect may lead to a port on which nobody listens."""
+        self.upstream.cdn = Cdn(closed=True)
+        with self.assertRaises(ConnectionRefusedError):
+            await self.follow(self.blob_url(), 1)
+
 
 class FaultTests(Base):
     async def failure(self, **options: Any) -> None:
@@ -197,6 +219,14 @@ class FaultTests(Base):
         self.assertEqual(await self.get(self.blob_url()), (200, BLOB))
         self.assertEqual([each.sent for each in self.upstream.select("blob", "GET")], [100, 100, len(BLOB)])
         self.assertEqual((rule.hits, rule.struck_count), (1, 1))
+
+    async def test_drop(self) -> None:
+        """A connection may close without an answer, by FIN or RST."""
+        self.upstream.on("blob", Fault(drop=True))
+        self.upstream.on("blob", Fault(drop=True, reset=True))
+        await self.failure()
+        await self.failure()
+        self.assertEqual([each.status for each in self.upstream.requests], [None, None])
 
     async def test_spares_challenges(self) -> None:
         """A fault of the body is not used up by the challenge that comes first."""
