@@ -1,0 +1,127 @@
+"""docxy itself, started the way an operator starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from ssl import create_default_context
+
+from attrs import define, field
+
+from tests.live.certs import Files
+from tests.live.machine import HOSTNAME, Target
+from tests.live.processes import Daemon, free_port
+
+_CHECKOUT = Path(__file__).parents[2]
+_TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+@define
+class Docxy:
+    """One docxy; `start` and `stop` it, or use it as a context manager."""
+
+    directory: Path
+    """Its own; made when it is not there."""
+    upstream: str
+    """URL of what takes Docker Hub's place."""
+    auth: str
+    """`transparent` or `none`."""
+    certificate: Files | None = None
+    """None: plain HTTP."""
+    cache: bool = True
+    """Whether it keeps what it fetched (in its directory)."""
+    options: Sequence[str] = ()
+    """More of the command line."""
+    environ: Mapping[str, str] = field(factory=dict)
+    """More of the environment."""
+    upstreams: str = ""
+    """More `[[upstreams]]` tables."""
+    port: int = field(factory=free_port)
+    redirect_port: int = field(factory=free_port)
+    """Of the HTTP port beside HTTPS."""
+    daemon: Daemon = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        config = self.directory / "docxy.toml"
+        # The name makes it Docker Hub: `library/`, aliases, `ns`.
+        config.write_text(
+            f'[[upstreams]]\nname = "docker.io"\nurl = "{self.upstream}"\nlibrary = true\n{self.upstreams}\n'
+        )
+        serving = ["--cert=off", f"--port={self.port}"]
+        if self.certificate is not None:
+            serving = [
+                f"--cert={self.certificate.chain}",
+                f"--key={self.certificate.key}",
+                f"--https-port={self.port}",
+                f"--http-port={self.redirect_port}",
+            ]
+        self.daemon = Daemon(
+            "docxy",
+            [
+                *(sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "docxy"),
+                *(f"--config={config}", f"--auth={self.auth}", "--interface=127.0.0.1"),
+                *(f"--public-url={self.url}", f"--cache={self.cache_directory or 'off'}"),
+                *serving,
+                *self.options,
+            ],
+            self.directory / "docxy.log",
+            self._healthy,
+            {
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": str(self.directory),
+                "PYTHONPATH": str(_CHECKOUT),
+                "PYTHONUNBUFFERED": "1",
+                **self.environ,
+            },
+        )
+
+    def __enter__(self) -> Docxy:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def cache_directory(self) -> Path | None:
+        """Where it keeps what it fetched; None: nowhere."""
+        return self.directory / "cache" if self.cache else None
+
+    @property
+    def target(self) -> Target:
+        """For a Machine."""
+        return Target(self.port, self.certificate.root if self.certificate else None)
+
+    @property
+    def url(self) -> str:
+        """What clients call it."""
+        return self.target.url
+
+    def start(self) -> None:
+        """Start it and return when `/health` is 200; raises DidNotStart."""
+        self.daemon.start()
+
+    def stop(self) -> int | None:
+        """SIGTERM; its exit status."""
+        return self.daemon.stop()
+
+    def connect(self, timeout: float = 30.0) -> HTTPConnection:
+        """A connection to it, its certificate checked, for use where blocking does no harm."""
+        if self.certificate is None:
+            return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        context = create_default_context(cafile=str(self.certificate.root))
+        return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
+
+    def _healthy(self) -> bool:
+        connection = self.connect(timeout=2)
+        try:
+            connection.request("GET", "/health", headers={"Host": f"{HOSTNAME}:{self.port}"})
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
