@@ -1,7 +1,7 @@
-"""Settings: command line, then environment, then TOML file, then default -> one frozen Config.
+"""What an operator chose, as the rest of docxy sees it: one frozen Config.
 
-Pure apart from reading the files it is told to read.  The law: a Config that exists is
-valid; everything wrong is a ConfigError whose one line names the value and where it came from.
+Pure.  The law: a Config that exists is valid; `docxy.options.load` makes it, and everything
+wrong is a ConfigError whose one line names the value and where it came from.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ class Upstream:
     """Hosts its token service may have besides its own host and registrable domain."""
 
 
+DOCKER_HUB = Upstream(
+    name="docker.io",
+    url="https://registry-1.docker.io",
+    library=True,
+    aliases=frozenset({"index.docker.io", "registry-1.docker.io"}),
+)
+
+
 @frozen
 class Timeouts:
     """Seconds."""
@@ -53,6 +61,10 @@ class Timeouts:
     """Within which a client must take something of what waits for it."""
     shutdown: float = 30.0
     """How long running transfers may go on after SIGTERM."""
+
+
+TAG_TTL = 60.0
+"""Seconds, unless told otherwise."""
 
 
 @frozen
@@ -69,7 +81,7 @@ class Config:
     http: str
     """Endpoint description to serve plain HTTP on, when there is no certificate."""
     public_url: str | None
-    """As given; None: derived when the ports are known."""
+    """As given, without a trailing slash; None: derived when the ports are known."""
     auth: AuthMode
     upstreams: tuple[Upstream, ...]
     """The first is the default."""
@@ -78,5 +90,6 @@ class Config:
     """Directory, or None for a pure proxy."""
     cache_size: int | None = None
     """Bytes; None: 80 % of what is free at start."""
-    tag_ttl: float = 60.0
+    tag_ttl: float = TAG_TTL
+    """Seconds a tag is believed before the upstream is asked again."""
     prefetch: bool = True

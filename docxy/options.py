@@ -1,0 +1,446 @@
+"""Settings: command line, then environment, then TOML file, then default -> one Config.
+
+Pure apart from reading the files it is told to read.  The law: `OPTIONS` is the only list of
+what can be set; `--help`, the environment and the keys of the file all come from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os.path
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve, field, fields, frozen
+
+from docxy import values
+from docxy.config import DOCKER_HUB, TAG_TTL, AuthMode, Config, ConfigError, Timeouts, Upstream
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@frozen
+class Option:
+    """One thing that can be set, in any of the ways."""
+
+    name: str
+    """As on the command line, without its dashes."""
+    env: str
+    parse: Callable[[str], Any]
+    """From the text to the value; raises ValueError as the parsers of `docxy.values` do."""
+    help: str
+    default: str | None = None
+    """As it would be written; None: found out at start, as `default_help` says."""
+    default_help: str = ""
+    metavar: str = ""
+    """What stands for the value in help; '': there is no `--name VALUE`, only flags."""
+    flags: Mapping[str, str] = field(factory=dict)
+    """Flag on the command line -> the text it stands for."""
+    types: tuple[type, ...] = (str,)
+    """What its value may be in the file."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the file."""
+        return self.name.replace("-", "_")
+
+    def describe(self) -> str:
+        """For `--help`: what it is, its default, its environment variable."""
+        return f"{self.help} [default: {self.default or self.default_help}; environment: {self.env}]"
+
+    def describe_flag(self, flag: str) -> str:
+        """For `--help`: what one of its flags is."""
+        if flag == self.name:
+            return self.describe()
+        return f"short for --{self.name} {self.flags[flag]}" if self.metavar else f"turns --{self.name} off"
+
+
+def _auth(text: str) -> AuthMode:
+    try:
+        return AuthMode(text)
+    except ValueError:
+        raise ValueError("is not an auth mode: transparent or none") from None
+
+
+def _seconds(name: str, env: str, default: float, help: str, parse: Callable[[str], float]) -> Option:
+    return Option(name, env, parse, help, f"{default:g}", metavar="SECONDS", types=(int, float))
+
+
+def _port(name: str, env: str, default: int, help: str) -> Option:
+    return Option(name, env, values.port, help, str(default), metavar="N", types=(int, str))
+
+
+_ACME = "/root/.acme.sh/example.com_ecc"
+_TIMES = Timeouts()
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "config",
+        "DOCXY_CONFIG",
+        values.path,
+        "TOML file with these options as keys, dashes as underscores, and [[upstreams]]",
+        default_help="none",
+        metavar="FILE",
+        types=(),
+    ),
+    Option(
+        "cert",
+        "CERT_PATH",
+        values.path_or_off,
+        "PEM certificate and its chain; off: plain HTTP whatever is at the default path",
+        f"{_ACME}/fullchain.cer",
+        metavar="FILE",
+    ),
+    Option(
+        "key",
+        "KEY_PATH",
+        values.path,
+        "PEM private key: ECC (SEC1), RSA (PKCS#1) or PKCS#8",
+        f"{_ACME}/example.com.key",
+        metavar="FILE",
+    ),
+    _port(
+        "https-port",
+        "HTTPS_PORT",
+        443,
+        "HTTPS registry, when there is a certificate; a port or an endpoint",
+    ),
+    _port(
+        "http-port",
+        "HTTP_PORT",
+        80,
+        "with a certificate: redirects to HTTPS and does nothing else; 0: off",
+    ),
+    _port(
+        "port",
+        "PORT",
+        8080,
+        "plain HTTP registry, when there is no certificate; a port or an endpoint",
+    ),
+    Option(
+        "interface",
+        "INTERFACE",
+        values.interface,
+        "address to bind, IPv4 or IPv6",
+        default_help="all, IPv6 too",
+        metavar="ADDR",
+    ),
+    Option(
+        "public-url",
+        "PUBLIC_URL",
+        values.public_url,
+        "what clients call this server; realm, Location and Link are built from it",
+        default_help="from the certificate's name or the bound address",
+        metavar="URL",
+    ),
+    Option(
+        "auth",
+        "AUTH",
+        _auth,
+        "transparent: clients log in to the upstream through docxy; none: docxy gets the tokens; --no-auth is "
+        "short for --auth none",
+        default_help="transparent with HTTPS, none with plain HTTP",
+        metavar="MODE",
+        flags={"no-auth": "none"},
+    ),
+    Option(
+        "upstream",
+        "UPSTREAM",
+        values.origin,
+        "the registry behind docxy",
+        DOCKER_HUB.url,
+        metavar="URL",
+    ),
+    Option(
+        "cache",
+        "CACHE_DIR",
+        values.path_or_off,
+        "directory of the cache; off: a pure proxy",
+        default_help="/var/cache/docxy for root, else docxy in the user's cache directory",
+        metavar="DIR",
+    ),
+    Option(
+        "cache-size",
+        "CACHE_SIZE",
+        values.size,
+        "bytes the cache may take on disk, as 20GB or 512MiB",
+        default_help="80 % of what is free at start",
+        metavar="SIZE",
+        types=(int, str),
+    ),
+    _seconds(
+        "tag-ttl",
+        "TAG_TTL",
+        TAG_TTL,
+        "seconds a tag is believed before the upstream is asked again",
+        values.seconds,
+    ),
+    Option(
+        "prefetch",
+        "PREFETCH",
+        values.switch,
+        "fetch an image's layers as soon as its manifest is asked for",
+        "on",
+        flags={"prefetch": "on", "no-prefetch": "off"},
+        types=(bool,),
+    ),
+    _seconds(
+        "connect-timeout",
+        "CONNECT_TIMEOUT",
+        _TIMES.connect,
+        "seconds until an upstream takes the connection",
+        values.some_seconds,
+    ),
+    _seconds(
+        "header-timeout",
+        "HEADER_TIMEOUT",
+        _TIMES.headers,
+        "seconds until an upstream's response headers",
+        values.some_seconds,
+    ),
+    _seconds(
+        "silence-timeout",
+        "SILENCE_TIMEOUT",
+        _TIMES.silence,
+        "seconds between two pieces of an upstream's body",
+        values.some_seconds,
+    ),
+    _seconds(
+        "client-timeout",
+        "CLIENT_TIMEOUT",
+        _TIMES.client,
+        "seconds until a client that takes nothing is dropped",
+        values.some_seconds,
+    ),
+    _seconds(
+        "shutdown-grace",
+        "SHUTDOWN_GRACE",
+        _TIMES.shutdown,
+        "seconds that running transfers may go on after SIGTERM",
+        values.seconds,
+    ),
+)
+
+
+@frozen
+class _Setting:
+    """What an option came to."""
+
+    value: Any
+    source: str | None
+    """Where from, for the operator; None: the default."""
+
+
+def load(
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    root: bool = False,
+    ipv6: bool = True,
+) -> Config:
+    """The Config that command line, environment, file and defaults come to.
+
+    `given`: option or flag -> text or 1 as `usage.Options` has them, None or 0 where it was
+    not given.  An empty environment variable is one that is not set.  `root`: whether the
+    system's cache directory is ours; `ipv6`: whether there is IPv6 to bind to.  Raises ConfigError.
+    """
+    file = _setting(OPTIONS[0], given, environ, {}, "")
+    document = {} if file.value is None else _read(file.value, str(file.source))
+    tables = document.pop("upstreams", None)
+    unknown = sorted(document.keys() - {option.key for option in OPTIONS if option.types})
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], [*(option.key for option in OPTIONS[1:]), "upstreams"], 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{file.value}: unknown key {values.shown(unknown[0])}{hint}")
+    found = {option.key: _setting(option, given, environ, document, str(file.value)) for option in OPTIONS}
+
+    def value(key: str) -> Any:
+        return found[key].value
+
+    cert, key = _certificate(found["cert"], found["key"])
+    where = value("interface")
+    if where is None:
+        where = "::" if ipv6 else ""
+    auth = value("auth")
+    if auth is None:
+        auth = AuthMode.TRANSPARENT if cert else AuthMode.NONE
+    cache = value("cache")
+    if found["cache"].source is None:
+        cache = _default_cache(environ, root)
+    return Config(
+        cert=cert,
+        key=key,
+        https=values.endpoint(value("https_port"), where),
+        redirect=None if value("http_port") == 0 else values.endpoint(value("http_port"), where),
+        http=values.endpoint(value("port"), where),
+        public_url=value("public_url"),
+        auth=auth,
+        upstreams=_upstreams(found["upstream"], tables, str(file.value)),
+        timeouts=Timeouts(
+            connect=value("connect_timeout"),
+            headers=value("header_timeout"),
+            silence=value("silence_timeout"),
+            client=value("client_timeout"),
+            shutdown=value("shutdown_grace"),
+        ),
+        cache=cache,
+        cache_size=value("cache_size"),
+        tag_ttl=value("tag_ttl"),
+        prefetch=value("prefetch"),
+    )
+
+
+def _setting(
+    option: Option,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    document: Mapping[str, Any],
+    file: str,
+) -> _Setting:
+    """The value of one option, from the first place that has it."""
+    flags = {f"--{flag}": text for flag, text in option.flags.items() if given.get(flag)}
+    if option.metavar and given.get(option.name) is not None:
+        flags[f"--{option.name}"] = given[option.name]
+    if len(set(flags.values())) > 1:
+        raise ConfigError(f"{' and '.join(sorted(flags))} contradict each other")
+    for source, text in flags.items():
+        return _parsed(option, text, source)
+    if environ.get(option.env):
+        return _parsed(option, environ[option.env], f"{option.env} in the environment")
+    if option.key in document:
+        raw = document[option.key]
+        source = f"{option.key} in {file}"
+        if type(raw) not in option.types:
+            wanted = " or ".join(_TOML_TYPES[kind] for kind in option.types)
+            raise ConfigError(f"{source}: {values.shown(raw)} is {_TOML_TYPES.get(type(raw), 'a date')}, not {wanted}")
+        return _parsed(
+            option,
+            {True: "on", False: "off"}[raw] if isinstance(raw, bool) else str(raw),
+            source,
+        )
+    return _Setting(None if option.default is None else option.parse(option.default), None)
+
+
+_TOML_TYPES = {
+    str: "a string",
+    int: "an integer",
+    float: "a float",
+    bool: "a boolean",
+    list: "an array",
+    dict: "a table",
+}
+
+
+def _parsed(option: Option, text: str, source: str) -> _Setting:
+    try:
+        return _Setting(option.parse(text), source)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {values.shown(text)} {error}") from None
+
+
+def _read(path: str, source: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{source}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source}: {path}: not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: {path}: not TOML: {' '.join(str(error).split())}") from None
+
+
+def _certificate(cert: _Setting, key: _Setting) -> tuple[str | None, str | None]:
+    """The paths to use; both are given, or both are at their default paths, or it is plain HTTP."""
+    if cert.source is not None and cert.value is None:
+        return None, None
+    missing = [setting for setting in (cert, key) if not os.path.exists(setting.value)]
+    for setting in missing:
+        if setting.source is not None:
+            raise ConfigError(f"{setting.source}: {values.shown(setting.value)} does not exist")
+    if cert.source is not None and key.source is None:
+        raise ConfigError(f"{cert.source}: {values.shown(cert.value)} is given without its key (--key, KEY_PATH)")
+    if key.source is not None and cert.source is None:
+        raise ConfigError(
+            f"{key.source}: {values.shown(key.value)} is given without its certificate (--cert, CERT_PATH)"
+        )
+    if not missing:
+        return cert.value, key.value
+    if len(missing) == 2:
+        return None, None
+    there = cert if key in missing else key
+    raise ConfigError(f"{values.shown(missing[0].value)} does not exist, but {values.shown(there.value)} does")
+
+
+def _default_cache(environ: Mapping[str, str], root: bool) -> str:
+    if root:
+        return "/var/cache/docxy"
+    base = environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "docxy")
+
+
+def _upstreams(short: _Setting, tables: Any, file: str) -> tuple[Upstream, ...]:
+    """The upstreams of the file, or the one of `--upstream`; both at once are refused."""
+    if tables is None:
+        return (_from_url(short.value),)
+    if short.source is not None:
+        raise ConfigError(f"{short.source}: {short.value} cannot be combined with the [[upstreams]] of {file}")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{file}: upstreams must be [[upstreams]] tables, each with a name")
+    upstreams = tuple(_from_table(table, f"[[upstreams]] {n} in {file}") for n, table in enumerate(tables, 1))
+    for what in ("name", "host"):
+        seen: set[str] = set()
+        for upstream in upstreams:
+            for name in upstream.hosts if what == "host" else {upstream.name} | upstream.aliases:
+                if name in seen:
+                    raise ConfigError(f"{file}: two of the [[upstreams]] have the {what} {values.shown(name)}")
+                seen.add(name)
+    return upstreams
+
+
+def _from_url(url: str) -> Upstream:
+    name = values.host(url.partition("://")[2])
+    if name == DOCKER_HUB.name:
+        return DOCKER_HUB
+    if name in DOCKER_HUB.aliases:
+        return evolve(DOCKER_HUB, url=url)
+    return Upstream(name=name, url=url)
+
+
+def _from_table(table: Mapping[str, Any], source: str) -> Upstream:
+    """One table of the file; what it leaves out comes from what is known of the upstream of that name."""
+    unknown = sorted(table.keys() - {attribute.name for attribute in fields(Upstream)})
+    if unknown:
+        raise ConfigError(f"{source}: unknown key {values.shown(unknown[0])}")
+
+    def parsed(key: str, raw: Any, parse: Callable[[str], str]) -> str:
+        if not isinstance(raw, str):
+            raise ConfigError(f"{source}: {key}: {values.shown(raw)} is not a string")
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {key}: {values.shown(raw)} {error}") from None
+
+    if "name" not in table:
+        raise ConfigError(f"{source}: name is missing")
+    name = parsed("name", table["name"], values.host)
+    known = DOCKER_HUB if name == DOCKER_HUB.name else Upstream(name=name, url=f"https://{name}")
+    changed: dict[str, Any] = {}
+    if "url" in table:
+        changed["url"] = parsed("url", table["url"], values.origin)
+    if "library" in table:
+        if not isinstance(table["library"], bool):
+            raise ConfigError(f"{source}: library: {values.shown(table['library'])} is not true or false")
+        changed["library"] = table["library"]
+    for key, parse in (("aliases", values.host), ("hosts", values.host_name), ("realm_hosts", values.host_name)):
+        if key in table:
+            if not isinstance(table[key], list):
+                raise ConfigError(f"{source}: {key}: {values.shown(table[key])} is not an array of strings")
+            changed[key] = frozenset(parsed(key, raw, parse) for raw in table[key])
+    return evolve(known, **changed)

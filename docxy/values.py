@@ -1,0 +1,190 @@
+"""The grammar of single settings: a text as an operator writes it -> a value.
+
+Pure.  The law: what cannot be used is a ValueError whose message follows the value in a
+sentence ("is not a port"); it never repeats the value, which may hold a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os.path
+import re
+from urllib.parse import SplitResult, urlsplit
+
+_ENDPOINT = re.compile(r"[a-z][a-z0-9]*:[!-~]+")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\.?")
+_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+_SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+OFF = "off"
+"""Instead of a path: do without."""
+
+BACKLOG = 1024
+"""Connections the kernel keeps for us until they are accepted."""
+
+
+def path(text: str) -> str:
+    """A path, made absolute: the daemon changes its working directory."""
+    if not text or "\0" in text:
+        raise ValueError("is not a path")
+    return os.path.abspath(text)
+
+
+def path_or_off(text: str) -> str | None:
+    return None if text == OFF else path(text)
+
+
+def port(text: str) -> int | str:
+    """A port number, or the description of an endpoint (`systemd:domain=INET6:index=0`)."""
+    if text.isascii() and text.isdigit():
+        number = int(text) if len(text) < 10 else math.inf
+        if number > 65535:
+            raise ValueError("is not a port: ports go from 0 to 65535")
+        return int(number)
+    if _ENDPOINT.fullmatch(text) is None:
+        raise ValueError("is neither a port (0 to 65535) nor an endpoint such as systemd:domain=INET6:index=0")
+    if text.startswith("ssl:"):
+        raise ValueError("is no endpoint for this: docxy adds TLS itself, use tcp: or tcp6:")
+    return text
+
+
+def endpoint(opening: int | str, interface: str) -> str:
+    """The description of the endpoint for a port at an interface; a description stays what it is.
+
+    `interface` is an address literal; "" stands for all of IPv4, "::" for all there is.
+    """
+    if isinstance(opening, str):
+        return opening
+    kind = "tcp6" if ":" in interface else "tcp"
+    where = ":interface=" + interface.replace(":", r"\:") if interface else ""
+    return f"{kind}:{opening}{where}:backlog={BACKLOG}"
+
+
+def interface(text: str) -> str:
+    """An IPv4 or IPv6 address literal, without brackets."""
+    literal = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(literal))
+    except ValueError:
+        raise ValueError("is not an IPv4 or IPv6 address") from None
+
+
+def host(text: str) -> str:
+    """`name[:port]`, in lower case."""
+    try:
+        return _url(f"https://{text}").netloc
+    except ValueError:
+        raise ValueError("is not a host name with or without a port") from None
+
+
+def host_name(text: str) -> str:
+    """A host name without a port, in lower case."""
+    name = host(text)
+    if re.search(r":\d+$", name):
+        raise ValueError("must be without a port")
+    return name
+
+
+def origin(text: str) -> str:
+    """Scheme, host and port of a registry, without a trailing slash."""
+    url = _url(text)
+    if url.path not in ("", "/"):
+        raise ValueError("must end after the host and port: a path cannot be used")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def public_url(text: str) -> str:
+    """What clients call us, without a trailing slash; a path is allowed."""
+    url = _url(text)
+    prefix = url.path.rstrip("/")
+    if _URL_PATH.fullmatch(prefix) is None:
+        raise ValueError("has a path that cannot be used")
+    return f"{url.scheme}://{url.netloc}{prefix}"
+
+
+def _url(text: str) -> SplitResult:
+    """An http or https URL of a host, a port and a path, its host in lower case."""
+    example = "is not a URL such as https://registry.example"
+    if not text.isascii() or re.search(r"[\x00-\x20\x7f\\]", text):
+        raise ValueError(example)
+    try:
+        url = urlsplit(text)
+        number = url.port
+    except ValueError:
+        raise ValueError(example) from None
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(example)
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user name or password")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or a fragment")
+    name = url.hostname.lower()
+    if ":" in name:
+        try:
+            name = f"[{ipaddress.IPv6Address(name)}]"
+        except ValueError:
+            raise ValueError(example) from None
+    elif _HOST.fullmatch(name) is None:
+        raise ValueError(example)
+    if number == 0 or url.netloc.endswith(":"):
+        raise ValueError(example)
+    default = {"http": 80, "https": 443}[url.scheme]
+    return url._replace(netloc=name if number in (None, default) else f"{name}:{number}")
+
+
+def size(text: str) -> int:
+    """Bytes: `20GB` (powers of 1000), `20GiB` (powers of 1024), `500000`."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("is not a size such as 20GB or 512MiB")
+    number, unit, binary = match.groups()
+    total = float(number) * (1024 if binary else 1000) ** (_POWERS[unit.lower()] if unit else 0)
+    if not 1 <= total < 2**63:
+        raise ValueError("is not a size that can be used")
+    return int(total)
+
+
+def seconds(text: str) -> float:
+    """A time of zero seconds or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1e9:
+        raise ValueError("is not a number of seconds")
+    return value
+
+
+def some_seconds(text: str) -> float:
+    """A time above zero."""
+    value = seconds(text)
+    if value == 0:
+        raise ValueError("must be more than zero seconds")
+    return value
+
+
+def switch(text: str) -> bool:
+    try:
+        return _SWITCH[text.lower()]
+    except KeyError:
+        raise ValueError("is neither on nor off") from None
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a line for the operator: printable, short, without credentials."""
+    text = value if isinstance(value, str) else repr(value)
+    text = re.sub(r"(?<=://)[^/?#]*@", "…@", text)
+    text = text if len(text) <= 120 else text[:117] + "..."
+    return repr(text) if isinstance(value, str) else ascii(text)[1:-1]

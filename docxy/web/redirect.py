@@ -1,0 +1,56 @@
+"""The plain HTTP port beside HTTPS: everything is redirected to the public URL.
+
+The law: the target is the public URL and then the request's own path and query, encoded;
+nothing else of the request (Host, an absolute URI's host) reaches it.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_SAFE = "/?%:@!$&'()*+,;=~[]"
+MAX_URI = 8192
+"""Bytes of a request's URI that are redirected."""
+
+
+def location(public_url: str, uri: bytes) -> str | None:
+    """Where a request goes; None when its URI is none that can be redirected.
+
+    `public_url` has no trailing slash; `uri` is the request line's, in origin or absolute form.
+    """
+    if len(uri) > MAX_URI:
+        return None
+    absolute = _ABSOLUTE.match(uri)
+    if absolute is not None:
+        uri = uri[absolute.end() :]
+        if not uri.startswith(b"/"):
+            uri = b"/" + uri
+    if not uri.startswith(b"/"):
+        return None
+    return public_url + quote(uri.partition(b"#")[0], safe=_SAFE)
+
+
+class Redirect(Resource):
+    """301 for GET and HEAD; 308, which keeps method and body, for the rest."""
+
+    isLeaf = True
+
+    def __init__(self, public_url: str) -> None:
+        Resource.__init__(self)
+        self._public_url = public_url
+
+    def render(self, request: Request) -> bytes:
+        request.defaultContentType = None
+        request.setHeader(b"Content-Length", b"0")
+        target = location(self._public_url, request.uri)
+        if target is None:
+            request.setResponseCode(400)
+        else:
+            request.setResponseCode(301 if request.method in (b"GET", b"HEAD") else 308)
+            request.setHeader(b"Location", target.encode("ascii"))
+        return b""
