@@ -42,7 +42,7 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet "$here"
 
-# A certificate named in the environment would make it HTTPS.
+# A certificate that is named in the environment or found would make it HTTPS.
 unset CERT_PATH KEY_PATH
 echo "docxy: plain HTTP, no authentication, port ${PORT:-8080}"
-exec "$venv/bin/twistd" --nodaemon --pidfile= docxy --no-auth --port "${PORT:-8080}" "$@"
+exec "$venv/bin/twistd" --nodaemon --pidfile= docxy --cert off --no-auth --port "${PORT:-8080}" "$@"

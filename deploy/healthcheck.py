@@ -18,9 +18,11 @@ TIMEOUT = 4.0  # seconds
 
 def url(environ: Mapping[str, str]) -> str:
     """Where a docxy with this environment answers."""
-    if environ.get("CERT_PATH"):
-        return f"https://127.0.0.1:{environ.get('HTTPS_PORT') or 443}/health"
-    return f"http://127.0.0.1:{environ.get('PORT') or 8080}/health"
+    host = environ.get("INTERFACE") or "127.0.0.1"
+    host = f"[{host.strip('[]')}]" if ":" in host else host
+    if environ.get("CERT_PATH", "off") not in ("", "off"):
+        return f"https://{host}:{environ.get('HTTPS_PORT') or 443}/health"
+    return f"http://{host}:{environ.get('PORT') or 8080}/health"
 
 
 def main() -> int:
@@ -29,15 +31,13 @@ def main() -> int:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     # No proxy from the environment may stand between us and ourselves.
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     where = url(os.environ)
     try:
         with opener.open(where, timeout=TIMEOUT):
             return 0
     except (OSError, urllib.error.URLError) as problem:
-        print(f"{where}: {problem}", file=sys.stderr)
+        sys.stderr.write(f"{where}: {problem}\n")
         return 1
 
 
