@@ -158,7 +158,18 @@ def certificate(directory: Path, name: str) -> tuple[str, str]:
 
 def copy_of_checkout(directory: Path) -> Path:
     """What an operator gets: the files of the project, nothing that was built from them."""
-    built = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "_trial_temp*", "__pycache__", "dropin.cache")
+    built = shutil.ignore_patterns(
+        ".git",
+        ".venv*",
+        ".tox",
+        ".*_cache",
+        "build",
+        "dist",
+        "*.egg-info",
+        "_trial_temp*",
+        "__pycache__",
+        "dropin.cache",
+    )
     shutil.copytree(TOP, directory, ignore=built)
     return directory.resolve()
 
