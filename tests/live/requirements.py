@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import unittest
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from tests.live.processes import which
 
@@ -29,9 +29,12 @@ PACKAGES = {
 """Program -> the Debian or Ubuntu package that has it (Debian 13: docker-cli for docker)."""
 
 
-def missing(programs: Iterable[str] = tuple(PACKAGES)) -> list[str]:
-    """What is missing, each with what to do about it; empty when all is there."""
-    lacking = [f"{name} (apt-get install {PACKAGES[name]})" for name in programs if which(name) is None]
+def missing(packages: Mapping[str, str] = PACKAGES) -> list[str]:
+    """What is missing, each with what to do about it; empty when all is there.
+
+    `packages`: the package by program.
+    """
+    lacking = [f"{name} (apt-get install {package})" for name, package in packages.items() if which(name) is None]
     if which("unshare") is not None and not _may_mount():
         lacking.append("the right to make mount namespaces (run as root; in a container, with CAP_SYS_ADMIN)")
     return lacking

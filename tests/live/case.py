@@ -1,0 +1,106 @@
+"""What the live tests of one run share: one bed, one set of certificates, one docxy of each kind.
+
+Making them anew for each test would take longer than the tests.  The law: they start when a
+test first asks, and are gone when the tests' process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar, cast
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from tests.live.bed import Bed
+from tests.live.certs import Files, server_files
+from tests.live.daemon import Docxy
+from tests.live.machine import HOSTNAME, Machine, Target
+from tests.live.processes import Reactor, scratch_directory
+from tests.live.requirements import require
+
+T = TypeVar("T")
+
+
+class Shared:
+    """Everything that outlives a test."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._made: dict[object, object] = {}
+        self.directory = scratch_directory()
+        self._open.callback(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop and remove everything."""
+        self._open.close()
+
+    @property
+    def bed(self) -> Bed:
+        """The private Docker Hub, running."""
+        return self._once("bed", lambda: self._open.enter_context(Bed(self.new_directory("bed"))))
+
+    @property
+    def certificate(self) -> Files:
+        """For docxy."""
+        names = (HOSTNAME, "127.0.0.1")
+        return self._once("certificate", lambda: server_files(self.new_directory("certificate"), names))
+
+    def docxy(self, auth: str, tls: bool) -> Docxy:
+        """A docxy in front of the bed, running, with a cache."""
+        return self._once((auth, tls), lambda: self._open.enter_context(self.new_docxy(auth, tls)))
+
+    def new_docxy(self, auth: str, tls: bool, *, cache: bool = True, options: tuple[str, ...] = ()) -> Docxy:
+        """A docxy of one's own in front of the bed, to be started and stopped by whoever asked."""
+        return Docxy(
+            self.new_directory("docxy"),
+            self.bed.url,
+            auth,
+            self.certificate if tls else None,
+            cache,
+            options,
+        )
+
+    def new_directory(self, name: str) -> Path:
+        """An empty directory."""
+        number = len(list(self.directory.iterdir()))
+        directory = self.directory / f"{name}-{number}"
+        directory.mkdir()
+        return directory
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+
+@functools.cache
+def shared() -> Shared:
+    """The one of this process."""
+    made = Shared()
+    atexit.register(made.close)
+    return made
+
+
+class LiveTestCase(TestCase):
+    """A test against real daemons; skipped, or in CI failed, where one is missing."""
+
+    timeout = 300
+
+    def setUp(self) -> None:
+        """Have everything the test may ask for."""
+        require()
+        self.shared = shared()
+        self.bed = self.shared.bed
+        self.reactor = cast(Reactor, reactor)
+
+    def machine(self, target: Target) -> Machine:
+        """A machine for this test only, its clients pointed at `target`."""
+        machine = Machine(self.shared.new_directory("machine"), target)
+        self.addCleanup(machine.remove)
+        return machine

@@ -1,0 +1,202 @@
+"""Every client pulls every image through docxy, and gets the right bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from tests.live.case import LiveTestCase
+from tests.live.clients import Client, Containerd, Docker, Podman, Skopeo
+from tests.live.machine import DOCKER_HUB, Machine
+from tests.live.processes import Reactor
+
+SMALL = ("library/small", "library/list", "library/multi", "team/app")
+LARGE = "library/large"
+
+Make = Callable[[Machine, Reactor], Client]
+
+
+class PullTestCase(LiveTestCase):
+    """How all of them are checked."""
+
+    async def check(self, make: Make, auth: str, *, tls: bool, mirror: bool, large: bool) -> None:
+        """Pull everything by tag and by digest: as docker.io's through the mirror, or by docxy's own name.
+
+        The large image is pulled once only: by tag through the mirror, by digest otherwise.
+        """
+        docxy = self.shared.docxy(auth, tls)
+        client = make(self.machine(docxy.target), self.reactor)
+        self.addCleanup(client.stop)
+        client.start()
+        images = [self.bed.images[name] for name in SMALL]
+        wanted = [(image, reference) for image in images for reference in ("latest", image.digest)]
+        if large:
+            image = self.bed.images[LARGE]
+            wanted.append((image, "latest" if mirror else image.digest))
+        for image, reference in wanted:
+            seen = len(docxy.daemon.text())
+            wrong = await client.pull(image, reference, DOCKER_HUB if mirror else docxy.target.host)
+            self.assertEqual(wrong, set(), f"{client.name} got {image.repository} {reference} wrong")
+            asked = f"/v2/{image.repository}/manifests/{reference}"
+            self.assertIn(asked, docxy.daemon.text()[seen:], f"{client.name} did not ask docxy")
+
+
+class HttpsTransparentTests(PullTestCase):
+    """Over HTTPS; the client gets its tokens through docxy."""
+
+    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
+        """Check one client against this docxy."""
+        return Deferred.fromCoroutine(self.check(make, "transparent", tls=True, mirror=mirror, large=True))
+
+    def test_docker_mirror(self) -> Deferred[None]:
+        """Docker pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Docker, mirror=True)
+
+    def test_docker_direct(self) -> Deferred[None]:
+        """Docker pulls by docxy's own name."""
+        return self.pulls(Docker, mirror=False)
+
+    def test_containerd_mirror(self) -> Deferred[None]:
+        """Containerd pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Containerd, mirror=True)
+
+    def test_containerd_direct(self) -> Deferred[None]:
+        """Containerd pulls by docxy's own name."""
+        return self.pulls(Containerd, mirror=False)
+
+    def test_podman_mirror(self) -> Deferred[None]:
+        """Podman pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Podman, mirror=True)
+
+    def test_podman_direct(self) -> Deferred[None]:
+        """Podman pulls by docxy's own name."""
+        return self.pulls(Podman, mirror=False)
+
+    def test_skopeo_mirror(self) -> Deferred[None]:
+        """Skopeo pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Skopeo, mirror=True)
+
+    def test_skopeo_direct(self) -> Deferred[None]:
+        """Skopeo pulls by docxy's own name."""
+        return self.pulls(Skopeo, mirror=False)
+
+
+class HttpsNoneTests(PullTestCase):
+    """Over HTTPS; docxy gets the tokens."""
+
+    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
+        """Check one client against this docxy."""
+        return Deferred.fromCoroutine(self.check(make, "none", tls=True, mirror=mirror, large=True))
+
+    def test_docker_mirror(self) -> Deferred[None]:
+        """Docker pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Docker, mirror=True)
+
+    def test_docker_direct(self) -> Deferred[None]:
+        """Docker pulls by docxy's own name."""
+        return self.pulls(Docker, mirror=False)
+
+    def test_containerd_mirror(self) -> Deferred[None]:
+        """Containerd pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Containerd, mirror=True)
+
+    def test_containerd_direct(self) -> Deferred[None]:
+        """Containerd pulls by docxy's own name."""
+        return self.pulls(Containerd, mirror=False)
+
+    def test_podman_mirror(self) -> Deferred[None]:
+        """Podman pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Podman, mirror=True)
+
+    def test_podman_direct(self) -> Deferred[None]:
+        """Podman pulls by docxy's own name."""
+        return self.pulls(Podman, mirror=False)
+
+    def test_skopeo_mirror(self) -> Deferred[None]:
+        """Skopeo pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Skopeo, mirror=True)
+
+    def test_skopeo_direct(self) -> Deferred[None]:
+        """Skopeo pulls by docxy's own name."""
+        return self.pulls(Skopeo, mirror=False)
+
+
+class HttpTransparentTests(PullTestCase):
+    """Over plain HTTP; the client gets its tokens through docxy."""
+
+    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
+        """Check one client against this docxy."""
+        return Deferred.fromCoroutine(self.check(make, "transparent", tls=False, mirror=mirror, large=False))
+
+    def test_docker_mirror(self) -> Deferred[None]:
+        """Docker pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Docker, mirror=True)
+
+    def test_docker_direct(self) -> Deferred[None]:
+        """Docker pulls by docxy's own name."""
+        return self.pulls(Docker, mirror=False)
+
+    def test_containerd_mirror(self) -> Deferred[None]:
+        """Containerd pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Containerd, mirror=True)
+
+    def test_containerd_direct(self) -> Deferred[None]:
+        """Containerd pulls by docxy's own name."""
+        return self.pulls(Containerd, mirror=False)
+
+    def test_podman_mirror(self) -> Deferred[None]:
+        """Podman pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Podman, mirror=True)
+
+    def test_podman_direct(self) -> Deferred[None]:
+        """Podman pulls by docxy's own name."""
+        return self.pulls(Podman, mirror=False)
+
+    def test_skopeo_mirror(self) -> Deferred[None]:
+        """Skopeo pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Skopeo, mirror=True)
+
+    def test_skopeo_direct(self) -> Deferred[None]:
+        """Skopeo pulls by docxy's own name."""
+        return self.pulls(Skopeo, mirror=False)
+
+
+class HttpNoneTests(PullTestCase):
+    """Over plain HTTP; docxy gets the tokens."""
+
+    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
+        """Check one client against this docxy."""
+        return Deferred.fromCoroutine(self.check(make, "none", tls=False, mirror=mirror, large=False))
+
+    def test_docker_mirror(self) -> Deferred[None]:
+        """Docker pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Docker, mirror=True)
+
+    def test_docker_direct(self) -> Deferred[None]:
+        """Docker pulls by docxy's own name."""
+        return self.pulls(Docker, mirror=False)
+
+    def test_containerd_mirror(self) -> Deferred[None]:
+        """Containerd pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Containerd, mirror=True)
+
+    def test_containerd_direct(self) -> Deferred[None]:
+        """Containerd pulls by docxy's own name."""
+        return self.pulls(Containerd, mirror=False)
+
+    def test_podman_mirror(self) -> Deferred[None]:
+        """Podman pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Podman, mirror=True)
+
+    def test_podman_direct(self) -> Deferred[None]:
+        """Podman pulls by docxy's own name."""
+        return self.pulls(Podman, mirror=False)
+
+    def test_skopeo_mirror(self) -> Deferred[None]:
+        """Skopeo pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Skopeo, mirror=True)
+
+    def test_skopeo_direct(self) -> Deferred[None]:
+        """Skopeo pulls by docxy's own name."""
+        return self.pulls(Skopeo, mirror=False)
