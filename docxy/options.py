@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve, field, fields, frozen
+from attrs import field, frozen
 
-from docxy import values
+from docxy import upstream_tables, values
 from docxy.config import DOCKER_HUB, TAG_TTL, AuthMode, Config, ConfigError, Timeouts, Upstream
 
 if sys.version_info >= (3, 11):
@@ -388,59 +388,7 @@ def _default_cache(environ: Mapping[str, str], root: bool) -> str:
 def _upstreams(short: _Setting, tables: Any, file: str) -> tuple[Upstream, ...]:
     """The upstreams of the file, or the one of `--upstream`; both at once are refused."""
     if tables is None:
-        return (_from_url(short.value),)
+        return (upstream_tables.from_url(short.value),)
     if short.source is not None:
         raise ConfigError(f"{short.source}: {short.value} cannot be combined with the [[upstreams]] of {file}")
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"{file}: upstreams must be [[upstreams]] tables, each with a name")
-    upstreams = tuple(_from_table(table, f"[[upstreams]] {n} in {file}") for n, table in enumerate(tables, 1))
-    for what in ("name", "host"):
-        seen: set[str] = set()
-        for upstream in upstreams:
-            for name in upstream.hosts if what == "host" else {upstream.name} | upstream.aliases:
-                if name in seen:
-                    raise ConfigError(f"{file}: two of the [[upstreams]] have the {what} {values.shown(name)}")
-                seen.add(name)
-    return upstreams
-
-
-def _from_url(url: str) -> Upstream:
-    name = values.host(url.partition("://")[2])
-    if name == DOCKER_HUB.name:
-        return DOCKER_HUB
-    if name in DOCKER_HUB.aliases:
-        return evolve(DOCKER_HUB, url=url)
-    return Upstream(name=name, url=url)
-
-
-def _from_table(table: Mapping[str, Any], source: str) -> Upstream:
-    """One table of the file; what it leaves out comes from what is known of the upstream of that name."""
-    unknown = sorted(table.keys() - {attribute.name for attribute in fields(Upstream)})
-    if unknown:
-        raise ConfigError(f"{source}: unknown key {values.shown(unknown[0])}")
-
-    def parsed(key: str, raw: Any, parse: Callable[[str], str]) -> str:
-        if not isinstance(raw, str):
-            raise ConfigError(f"{source}: {key}: {values.shown(raw)} is not a string")
-        try:
-            return parse(raw)
-        except ValueError as error:
-            raise ConfigError(f"{source}: {key}: {values.shown(raw)} {error}") from None
-
-    if "name" not in table:
-        raise ConfigError(f"{source}: name is missing")
-    name = parsed("name", table["name"], values.host)
-    known = DOCKER_HUB if name == DOCKER_HUB.name else Upstream(name=name, url=f"https://{name}")
-    changed: dict[str, Any] = {}
-    if "url" in table:
-        changed["url"] = parsed("url", table["url"], values.origin)
-    if "library" in table:
-        if not isinstance(table["library"], bool):
-            raise ConfigError(f"{source}: library: {values.shown(table['library'])} is not true or false")
-        changed["library"] = table["library"]
-    for key, parse in (("aliases", values.host), ("hosts", values.host_name), ("realm_hosts", values.host_name)):
-        if key in table:
-            if not isinstance(table[key], list):
-                raise ConfigError(f"{source}: {key}: {values.shown(table[key])} is not an array of strings")
-            changed[key] = frozenset(parsed(key, raw, parse) for raw in table[key])
-    return evolve(known, **changed)
+    return upstream_tables.from_tables(tables, file)

@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
+    ILoggingContext,
     IProtocol,
     IProtocolFactory,
     IProtocolNegotiationFactory,
@@ -98,12 +99,12 @@ def _why(error: BaseException | None) -> str:
 
 
 def shown_endpoint(description: str) -> str:
-    """An endpoint for a line to the operator: `port 443 of ::`."""
+    """An endpoint for a line to the operator: `[::]:443`."""
     tcp = re.match(r"tcp6?:(\d+)(?::interface=((?:[^:\\]|\\:)*))?", description)
     if tcp is None:
         return description
-    port, interface = tcp.groups()
-    return f"port {port} of " + interface.replace("\\:", ":") if interface else f"port {port}"
+    port, interface = tcp.group(1), (tcp.group(2) or "").replace("\\:", ":")
+    return _host_port(interface, port) if interface else f"port {port}"
 
 
 def shown_address(address: IAddress) -> str:
@@ -111,14 +112,22 @@ def shown_address(address: IAddress) -> str:
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is None:
         return str(getattr(address, "name", address))
+    return _host_port(host, port)
+
+
+def _host_port(host: str, port: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@implementer(ILoggingContext)
 class LateFactory(Factory[Any]):
     """Stands for a factory that is made later; connections before that are refused."""
 
     noisy = False
     _factory: IProtocolFactory | None = None
+
+    def logPrefix(self) -> str:
+        return "docxy"
 
     def become(self, factory: IProtocolFactory) -> None:
         self._factory = factory
@@ -150,6 +159,7 @@ class Watched(Factory[Any]):
         self._connections: set[Connection] = set()
         self._requests: set[Request] = set()
         self._empty: Deferred[None] | None = None
+        site.noisy = False
         site.resource = Counted(site.resource, self._requests)
 
     def acceptableProtocols(self) -> list[bytes]:

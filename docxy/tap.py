@@ -130,6 +130,8 @@ def makeService(options: Options) -> IService:
             side_door.serve(redirects)
         return [watched], depends
 
+    if config.cache is not None and options.parent is not None and options.parent.get("uid") is not None:
+        root.addService(CacheDirectory(config.cache, options.parent["uid"], options.parent["gid"]))
     doors = [front_door] if side_door is None else [front_door, side_door]
     root.addService(Front(doors, serve, config.timeouts.shutdown))
     return root
@@ -163,6 +165,24 @@ def form(config: Config) -> str:
         return f"plain HTTP registry on {shown_endpoint(config.http)}, as no certificate is given or found"
     redirects = "" if config.redirect is None else f"; redirects to it on {shown_endpoint(config.redirect)}"
     return f"HTTPS registry on {shown_endpoint(config.https)} with the certificate {config.cert}{redirects}"
+
+
+class CacheDirectory(Service):
+    """Makes the cache's directory for the user that the daemon becomes, who may not."""
+
+    def __init__(self, path: str, uid: int, gid: int | None) -> None:
+        self._path = path
+        self._uid = uid
+        self._gid = -1 if gid is None else gid
+
+    def privilegedStartService(self) -> None:
+        if os.path.exists(self._path):
+            return
+        try:
+            os.makedirs(self._path, 0o700)
+            os.chown(self._path, self._uid, self._gid)
+        except OSError as error:
+            _log.warn("{path}: {why}", path=self._path, why=error.strerror)
 
 
 class CertificateWatch(Service):
