@@ -84,9 +84,12 @@ def interface(text: str) -> str:
 def host(text: str) -> str:
     """`name[:port]`, in lower case."""
     try:
-        return _url(f"https://{text}").netloc
+        url = _url(f"https://{text}")
     except ValueError:
-        raise ValueError("is not a host name with or without a port") from None
+        url = None
+    if url is None or url.path:
+        raise ValueError("is not a host name with or without a port")
+    return url.netloc
 
 
 def host_name(text: str) -> str:
