@@ -5,20 +5,37 @@ The law: nothing below this module knows where its collaborators come from.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from random import Random
 from urllib.parse import urlsplit
 
+from attrs import frozen
 from publicsuffixlist import PublicSuffixList
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from docxy.config import AuthMode, Config, Upstream
-from docxy.pull.direct import DirectPull, Door
+from docxy.pull.access import ClientAccess, IAccess, OpenAccess
+from docxy.pull.blobs import BlobCache
+from docxy.pull.cached import CachedPull
+from docxy.pull.direct import DirectPull
+from docxy.pull.fill import Backoff, Fills
 from docxy.pull.interfaces import IPull
+from docxy.pull.listings import ListingCache
+from docxy.pull.login import ILogin, NoLogin, RelayedLogin, Strangers
+from docxy.pull.manifests import ManifestCache, TagRules
+from docxy.pull.passes import Passes
+from docxy.pull.prefetch import Prefetch
 from docxy.routing import Router
+from docxy.storage.catalog import Catalog
+from docxy.storage.interfaces import IBlobStore
+from docxy.storage.records import UpstreamCatalog
 from docxy.upstream.authorize import ClientAuthorizer, OwnAuthorizer
 from docxy.upstream.fetch import Fetcher
-from docxy.upstream.relay import TokenRelay
+from docxy.upstream.relay import IChallengeMemory, NoMemory, TokenRelay
 from docxy.upstream.remote import Remote
 from docxy.upstream.tokens import Realms, Tokens, TokenService
 from docxy.web.site import make_site
@@ -26,29 +43,94 @@ from docxy.web.token import Token
 from docxy.web.v2 import V2
 
 
-def build_site(config: Config, public_url: str, agent: IAgent, clock: IReactorTime) -> Site:
+@frozen
+class Cache:
+    """What all upstreams share."""
+
+    store: IBlobStore
+    catalog: Catalog
+    fills: Fills
+
+    @classmethod
+    def of(cls, store: IBlobStore, catalog: Catalog, clock: IReactorTime) -> Cache:
+        return cls(store, catalog, Fills(clock, Backoff(Random())))
+
+
+@implementer(IChallengeMemory)
+@frozen
+class CatalogMemory:
+    """An upstream's challenge, kept in the catalog."""
+
+    catalog: Catalog
+    upstream: str
+
+    def recall(self) -> Sequence[str]:
+        kept = self.catalog.fact(f"challenge of {self.upstream}")
+        return [str(value) for value in json.loads(kept)] if kept else []
+
+    def remember(self, values: Sequence[str]) -> None:
+        self.catalog.keep_fact(f"challenge of {self.upstream}", json.dumps(list(values)))
+
+
+@frozen
+class Assembly:
+    """Makes one pull an upstream, with what they share."""
+
+    config: Config
+    public_url: str
+    fetcher: Fetcher
+    realms: Realms
+    cache: Cache | None
+    """None: a pure proxy."""
+    clock: IReactorTime
+
+    def pull(self, upstream: Upstream) -> IPull:
+        """One upstream, as clients are given it."""
+        passes = None if self.cache is None else Passes(self.cache.catalog, upstream.name)
+        known = None if self.cache is None else UpstreamCatalog(self.cache.catalog, upstream.name)
+        service = TokenService(upstream, self.fetcher, self.realms)
+        access: IAccess
+        login: ILogin
+        if self.config.auth is AuthMode.NONE:
+            remote = Remote(upstream, self.fetcher, OwnAuthorizer(Tokens(service, self.clock), upstream.name))
+            login = NoLogin(self.clock)
+            access = OpenAccess()
+        else:
+            memory = NoMemory() if self.cache is None else CatalogMemory(self.cache.catalog, upstream.name)
+            relay = TokenRelay(upstream, self.fetcher, service, self.clock, memory)
+            authorizer = ClientAuthorizer(f"{self.public_url}/auth/token", upstream.name, relay.saw)
+            remote = Remote(upstream, self.fetcher, authorizer)
+            strangers = None if known is None or passes is None else Strangers(known, passes)
+            login = RelayedLogin(remote, relay, authorizer, self.clock, strangers)
+            access = OpenAccess() if known is None or passes is None else ClientAccess(remote, known, passes)
+        if self.cache is None or known is None:
+            return DirectPull(remote, login)
+        return self._cached(remote, login, access, known, self.cache)
+
+    def _cached(
+        self, remote: Remote, login: ILogin, access: IAccess, known: UpstreamCatalog, cache: Cache
+    ) -> CachedPull:
+        rules = TagRules(self.config.tag_ttl)
+        blobs = BlobCache(remote, cache.store, known, cache.fills, self.clock)
+        return CachedPull(
+            remote=remote,
+            login=login,
+            access=access,
+            manifests=ManifestCache(remote, cache.store, known, access, rules, self.clock),
+            blobs=blobs,
+            listings=ListingCache(known, access, rules),
+            prefetch=Prefetch(blobs, self.clock) if self.config.prefetch else None,
+        )
+
+
+def build_site(config: Config, public_url: str, agent: IAgent, clock: IReactorTime, cache: Cache | None) -> Site:
     """The registry's site.
 
-    `public_url`: without a trailing slash; realm is built from it.
+    `public_url`: without a trailing slash; the realm is built from it.
     """
     ours = urlsplit(public_url)
     router = Router(config.upstreams, ourselves=[name for name in (ours.netloc, ours.hostname) if name])
-    realms = Realms(PublicSuffixList())
     fetcher = Fetcher(agent, clock, config.timeouts)
-    pulls: dict[str, IPull] = {}
-    for upstream in config.upstreams:
-        pulls[upstream.name] = _pull(config, upstream, public_url, fetcher, realms, clock)
+    assembly = Assembly(config, public_url, fetcher, Realms(PublicSuffixList()), cache, clock)
+    pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
     return make_site(router, V2(router, pulls, clock, config.timeouts.client), Token(router, pulls))
-
-
-def _pull(
-    config: Config, upstream: Upstream, public_url: str, fetcher: Fetcher, realms: Realms, clock: IReactorTime
-) -> IPull:
-    service = TokenService(upstream, fetcher, realms)
-    if config.auth is AuthMode.NONE:
-        remote = Remote(upstream, fetcher, OwnAuthorizer(Tokens(service, clock), upstream.name))
-        return DirectPull(remote, Door(remote, None, None, clock))
-    relay = TokenRelay(upstream, fetcher, service, clock)
-    authorizer = ClientAuthorizer(f"{public_url}/auth/token", upstream.name, relay.saw)
-    remote = Remote(upstream, fetcher, authorizer)
-    return DirectPull(remote, Door(remote, relay, authorizer, clock))

@@ -6,52 +6,18 @@ The law: nothing is kept; whole blobs are verified while they pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
 from attrs import frozen
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from docxy.errors import Unauthorized
 from docxy.names import Digest, Reference
 from docxy.pull.interfaces import IPull, PulledBlob, PulledListing, PulledManifest
+from docxy.pull.login import ILogin
 from docxy.pull.status import BYPASS, CacheStatus
 from docxy.ranges import Range
 from docxy.streaming import SizedBody, VerifiedBody
-from docxy.upstream.authorize import ClientAuthorizer
 from docxy.upstream.body import IBody
-from docxy.upstream.relay import TokenRelay
 from docxy.upstream.remote import Remote
-from docxy.upstream.tokens import relayed
-
-
-@frozen
-class Door:
-    """Who may come in, and with which token: the part of a pull that is only about access."""
-
-    remote: Remote
-    relay: TokenRelay | None
-    """None in no-auth mode."""
-    authorizer: ClientAuthorizer | None
-    clock: IReactorTime
-
-    async def ping(self, authorization: str | None) -> None:
-        """See `IPull.ping`."""
-        if self.relay is None or self.authorizer is None:
-            return
-        if authorization is not None:
-            await self.remote.ping(authorization)
-        elif asked := await self.relay.challenge():
-            raise Unauthorized("authentication is required", headers=self.authorizer.headers(asked))
-
-    async def token(
-        self, parameters: Sequence[tuple[str, str]], authorization: str | None, post: bool
-    ) -> dict[str, object]:
-        """See `IPull.token`."""
-        issued_at = datetime.fromtimestamp(self.clock.seconds(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        if self.relay is None:
-            return relayed({"token": "", "access_token": "", "expires_in": 300}, issued_at)
-        return relayed(await self.relay.ask(parameters, authorization, post=post), issued_at)
 
 
 @implementer(IPull)
@@ -60,15 +26,15 @@ class DirectPull:
     """Relays one upstream."""
 
     remote: Remote
-    door: Door
+    login: ILogin
 
     async def ping(self, authorization: str | None) -> None:
-        await self.door.ping(authorization)
+        await self.login.ping(authorization)
 
     async def token(
         self, parameters: Sequence[tuple[str, str]], authorization: str | None, post: bool
     ) -> dict[str, object]:
-        return await self.door.token(parameters, authorization, post)
+        return await self.login.token(parameters, authorization, post)
 
     async def manifest(
         self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
+from zope.interface import Interface, implementer
 
 from docxy import __version__
 from docxy.config import Upstream
 from docxy.errors import UpstreamError
 from docxy.flight import SingleFlight
 from docxy.upstream.authorize import challenges
-from docxy.upstream.challenge import Challenge, bearer
+from docxy.upstream.challenge import Challenge, bearer, parse
 from docxy.upstream.fetch import Fetcher
 from docxy.upstream.tokens import TokenService
 
@@ -40,31 +42,62 @@ FRESH = 60.0
 """Seconds for which an upstream's challenge is not asked for again."""
 
 
+class IChallengeMemory(Interface):
+    """Keeps an upstream's challenge over restarts, for when the upstream is down."""
+
+    def recall() -> Sequence[str]:
+        """The values of `WWW-Authenticate` that were remembered."""
+
+    def remember(values: Sequence[str]) -> None:
+        """Replace them."""
+
+
+@implementer(IChallengeMemory)
+class NoMemory:
+    """Keeps nothing."""
+
+    def recall(self) -> Sequence[str]:
+        return []
+
+    def remember(self, values: Sequence[str]) -> None:
+        return
+
+
 class TokenRelay:
     """Knows the challenge of one upstream and passes token requests on."""
 
-    def __init__(self, upstream: Upstream, fetcher: Fetcher, service: TokenService, clock: IReactorTime) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        fetcher: Fetcher,
+        service: TokenService,
+        clock: IReactorTime,
+        memory: IChallengeMemory,
+    ) -> None:
         self._upstream = upstream
         self._fetcher = fetcher
         self._service = service
         self._clock = clock
-        self._known: list[Challenge] = []
+        self._memory = memory
+        self._known: list[Challenge] = parse(memory.recall())
         self._asked_at: float | None = None
         self._asking: SingleFlight[None, None] = SingleFlight()
 
     async def challenge(self) -> list[Challenge]:
         """What the upstream asks strangers for; empty when it lets them in.  Raises UpstreamError.
 
-        Kept for FRESH seconds; after that asked for again, and the one known before serves while
-        the upstream cannot be reached.
+        Kept for FRESH seconds; after that asked for again while the one known before serves.
         """
         now = self._clock.seconds()
         if self._asked_at is None or now - self._asked_at >= FRESH:
-            try:
-                await self._asking.do(None, self._discover)
-            except UpstreamError:
-                if not self._known:
-                    raise
+            asking = self._asking.do(None, self._discover)
+            if self._known:
+                # Clients do not wait for what is most likely the same, nor for an upstream that is down.
+                asking.addErrback(lambda why: self._log.info("{why}", why=why.getErrorMessage()))
+            else:
+                await asking
         return self._known
 
     async def _discover(self) -> None:
@@ -73,9 +106,9 @@ class TokenRelay:
         )
         await response.drain()
         if response.status == 401:
-            self._known = challenges(response)
+            self._learn(challenges(response))
         elif response.status == 200:
-            self._known = []
+            self._learn([])
         else:
             raise UpstreamError(f"{self._upstream.name} ({response.source}) answered {response.status} for /v2/")
         self._asked_at = self._clock.seconds()
@@ -83,7 +116,12 @@ class TokenRelay:
     def saw(self, asked: Sequence[Challenge]) -> None:
         """A repository of the upstream challenged a stranger; some have no challenge but there."""
         if bearer(self._known) is None and bearer(asked) is not None:
-            self._known = list(asked)
+            self._learn(list(asked))
+
+    def _learn(self, asked: list[Challenge]) -> None:
+        if asked != self._known:
+            self._known = asked
+            self._memory.remember([str(challenge) for challenge in asked])
 
     async def ask(
         self, parameters: Sequence[tuple[str, str]], authorization: str | None, *, post: bool

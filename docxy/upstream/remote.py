@@ -163,8 +163,8 @@ class Remote:
         asked = f"{repository}/manifests/{reference}"
         if told is not None and digest != told:
             raise UpstreamError(f"{self._upstream.name} sent for {asked} bytes of the digest {digest}, not {told}")
-        if media_type is None or not _is_manifest(body):
-            raise UpstreamError(f"{self._upstream.name} sent for {asked} something that is not a manifest")
+        if media_type is None or not _is_manifest(body, media_type):
+            raise UpstreamError(f"{self._upstream.name} sent for {asked} something that is not a {media_type} manifest")
         return Manifest(media_type, digest, len(body), body, _passed(response))
 
     async def head_manifest(
@@ -286,13 +286,16 @@ def _is_object(body: bytes) -> bool:
         return False
 
 
-def _is_manifest(body: bytes) -> bool:
-    """Whether it parses as what any manifest or index is: a JSON object with a schemaVersion."""
+def _is_manifest(body: bytes, media_type: str) -> bool:
+    """Whether it is a manifest or index of this media type, as far as every kind of them tells."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    return isinstance(parsed, dict) and parsed.get("schemaVersion") in (1, 2)
+    if not isinstance(parsed, dict) or parsed.get("schemaVersion") not in (1, 2):
+        return False
+    # OCI image-spec: where a manifest names its own type, the header must agree.
+    return parsed.get("mediaType", media_type) == media_type and media_type.startswith("application/")
 
 
 async def _told(response: Response) -> str:

@@ -1,0 +1,241 @@
+"""Cached blobs of one upstream: hit, join and miss are one path.
+
+The law: *one fill a digest, any number of followers.*  A blob is shown under a repository
+only after the upstream served it under that repository; who may read the repository is
+decided before anyone comes here.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from docxy.errors import BlobUnknown, RangeInvalid, UpstreamError
+from docxy.flight import SingleFlight
+from docxy.names import Digest
+from docxy.pull.direct import direct_blob
+from docxy.pull.fill import Fills, Source, resume_from
+from docxy.pull.follow import Following
+from docxy.pull.interfaces import PulledBlob
+from docxy.pull.status import BYPASS, HIT, CacheStatus
+from docxy.ranges import Range, Span
+from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
+from docxy.storage.records import UpstreamCatalog
+from docxy.upstream.body import IBody
+from docxy.upstream.remote import BlobResponse, Remote
+
+UNCACHEABLE_FOR = 60.0
+"""Seconds for which a blob that could not be cached is not tried again."""
+ROUNDS = 20
+"""How often opening a blob may find that another writer came or went meanwhile."""
+
+
+class Opened(enum.Enum):
+    """What opening a blob came to."""
+
+    READY = "ready"  # the store has it, or a fill does
+    STARTED = "started"  # the same, and this caller's asking started the fill
+    DIRECT = "direct"  # it can't be cached
+
+
+class BlobCache:
+    """Blobs of one upstream, in a store that may be shared with others."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        remote: Remote,
+        store: IBlobStore,
+        catalog: UpstreamCatalog,
+        fills: Fills,
+        clock: IReactorTime,
+    ) -> None:
+        self._remote = remote
+        self._store = store
+        self._catalog = catalog
+        self._fills = fills
+        self._clock = clock
+        self._opening: SingleFlight[tuple[str, Digest, str], Opened] = SingleFlight()
+        self._uncacheable: dict[Digest, float] = {}
+
+    async def blob(
+        self,
+        repository: str,
+        digest: Digest,
+        asked: Range | None,
+        authorization: str | None,
+        credential: str,
+        cached_only: bool = False,
+    ) -> PulledBlob:
+        """The blob or a range of it; `cached_only`: the upstream cannot be asked in this client's name."""
+        status = self._status(repository, digest, credential)
+        reader = await self._reader(repository, digest, authorization, credential, cached_only)
+        if reader is None:
+            return await direct_blob(self._remote, repository, digest, asked, authorization, BYPASS)
+        try:
+            size = reader.size
+            assert size is not None
+            span = Span(0, size, size) if asked is None else asked.within(size)
+        except BaseException:
+            reader.close()
+            raise
+
+        async def reopen() -> IBlobReader | None:
+            return await self._reader(repository, digest, authorization, credential, cached_only)
+
+        async def direct(rest: Span) -> IBody:
+            wanted = Range(rest.first, rest.stop - 1)
+            pulled = await direct_blob(self._remote, repository, digest, wanted, authorization, BYPASS)
+            if pulled.span != rest:
+                pulled.body.close()
+                raise UpstreamError(f"the upstream cannot send {rest} of {digest}")
+            return pulled.body
+
+        if reader.state is State.VERIFIED and status.fwd is None:
+            status = HIT
+        return PulledBlob(span, Following(reader, span, reopen, direct), status)
+
+    def _status(self, repository: str, digest: Digest, credential: str) -> CacheStatus:
+        joined = (repository, digest, credential) in self._opening or digest in self._fills
+        if joined:
+            return CacheStatus(fwd="miss", collapsed=True)
+        if self._catalog.holds_blob(repository, digest):
+            return CacheStatus(hit=True)
+        return CacheStatus(fwd="miss", stored=True)
+
+    async def size(
+        self, repository: str, digest: Digest, authorization: str | None, credential: str, cached_only: bool = False
+    ) -> tuple[int | None, CacheStatus]:
+        """How long the blob is; never downloads it."""
+        if self._catalog.holds_blob(repository, digest):
+            try:
+                reader = await self._open_readable(digest)
+            except StorageError:
+                reader = None
+            if reader is not None:
+                reader.close()
+                return reader.size, HIT
+        if cached_only:
+            raise BlobUnknown(f"{digest} is not cached, and its upstream's token service is down")
+        size = await self._remote.blob_size(repository, digest, authorization)
+        self._catalog.hold(repository, digest)
+        return size, CacheStatus(fwd="miss")
+
+    async def prefetch(
+        self, repository: str, digest: Digest, authorization: str | None, credential: str
+    ) -> Deferred[None] | None:
+        """Start filling a blob that is not there; its end, where this process fills it."""
+        reader = await self._reader(repository, digest, authorization, credential, cached_only=False)
+        if reader is not None:
+            reader.close()
+        return self._fills.end(digest)
+
+    async def _reader(
+        self, repository: str, digest: Digest, authorization: str | None, credential: str, cached_only: bool
+    ) -> IBlobReader | None:
+        """A reader whose size is known, of a blob this repository holds; None: only to be had directly."""
+        for _ in range(ROUNDS):
+            try:
+                opened = await self._open_readable(digest)
+            except StorageError as error:
+                self._log.error("the cache cannot be read: {error}", error=error)
+                return None
+            if opened is not None:
+                if self._catalog.holds_blob(repository, digest):
+                    self._fills.join(digest, self._source(repository, digest, authorization))
+                    return opened
+                opened.close()
+            if cached_only:
+                raise BlobUnknown(f"{digest} is not cached, and its upstream's token service is down")
+            outcome = await self._opening.do(
+                (repository, digest, credential), lambda: self._open(repository, digest, authorization)
+            )
+            if outcome is Opened.DIRECT:
+                return None
+        raise UpstreamError(f"{digest} cannot be opened at the moment")
+
+    async def _open_readable(self, digest: Digest) -> IBlobReader | None:
+        """A reader once its size is known; None when there is neither a blob nor a live fill."""
+        try:
+            reader = await self._store.open(digest)
+        except BlobMissing:
+            return None
+        try:
+            while reader.size is None and reader.state is State.FILLING:
+                await reader.changed()
+        except BaseException:
+            reader.close()
+            raise
+        if reader.size is None or reader.state in (State.RELEASED, State.CANCELLED):
+            reader.close()
+            return None
+        return reader
+
+    async def _open(self, repository: str, digest: Digest, authorization: str | None) -> Opened:
+        """Make the blob readable under this repository: ask the upstream, and fill if nobody does."""
+        until = self._uncacheable.get(digest)
+        if until is not None:
+            if until > self._clock.seconds():
+                return Opened.DIRECT
+            del self._uncacheable[digest]
+        source = self._source(repository, digest, authorization)
+        try:
+            writer = await self._store.write(digest)
+        except WriterBusy:
+            # The bytes are there or on their way; that this repository has them is the upstream's to say.
+            if not self._catalog.holds_blob(repository, digest):
+                await self._confirm(repository, digest, authorization)
+            return Opened.READY
+        except StorageError as error:
+            self._log.error("{digest} is not cached: {error}", digest=digest, error=error)
+            return Opened.DIRECT
+        return await self._start(repository, writer, source)
+
+    async def _confirm(self, repository: str, digest: Digest, authorization: str | None) -> None:
+        """That the upstream has the blob under this repository; not asked while someone's fill finds it out."""
+        try:
+            reader = await self._open_readable(digest)
+        except StorageError:
+            reader = None
+        if reader is not None:
+            reader.close()
+        if not self._catalog.holds_blob(repository, digest):
+            await self._remote.blob_size(repository, digest, authorization)
+            self._catalog.hold(repository, digest)
+
+    async def _start(self, repository: str, writer: IBlobWriter, source: Source) -> Opened:
+        digest = writer.digest
+        try:
+            answer = await source(resume_from(writer))
+        except RangeInvalid:
+            # What was kept of it is more than there is: it can't be right.
+            await writer.cancel()
+            return Opened.READY
+        except BaseException:
+            await writer.release()
+            raise
+        self._catalog.hold(repository, digest)
+        try:
+            if answer.span is None:
+                raise StorageError(f"{answer.response.source} does not say how long it is")
+            await writer.announce(answer.span.size)
+        except BaseException as error:
+            answer.response.abandon()
+            await writer.release()
+            if not isinstance(error, StorageError):
+                raise
+            self._log.warn("{digest} is not cached: {error}", digest=digest, error=error)
+            self._uncacheable[digest] = self._clock.seconds() + UNCACHEABLE_FOR
+            return Opened.DIRECT
+        self._fills.start(writer, source, answer)
+        return Opened.STARTED
+
+    def _source(self, repository: str, digest: Digest, authorization: str | None) -> Source:
+        async def ask(asked: Range | None) -> BlobResponse:
+            return await self._remote.blob(repository, digest, asked, authorization)
+
+        return ask

@@ -1,0 +1,89 @@
+"""A pull through the cache.
+
+The law: this module only leads each question to who answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from zope.interface import implementer
+
+from docxy.names import Digest, Reference
+from docxy.pull.access import IAccess
+from docxy.pull.blobs import BlobCache
+from docxy.pull.interfaces import IPull, PulledBlob, PulledListing, PulledManifest
+from docxy.pull.listings import ListingCache
+from docxy.pull.login import ILogin
+from docxy.pull.manifests import Client, ManifestCache
+from docxy.pull.prefetch import Prefetch
+from docxy.pull.status import CacheStatus
+from docxy.ranges import Range
+from docxy.upstream.remote import Remote
+
+
+@implementer(IPull)
+@frozen
+class CachedPull:
+    """One upstream, cached."""
+
+    remote: Remote
+    login: ILogin
+    access: IAccess
+    manifests: ManifestCache
+    blobs: BlobCache
+    listings: ListingCache
+    prefetch: Prefetch | None
+
+    async def ping(self, authorization: str | None) -> None:
+        await self.login.ping(authorization)
+
+    async def token(
+        self, parameters: Sequence[tuple[str, str]], authorization: str | None, post: bool
+    ) -> dict[str, object]:
+        return await self.login.token(parameters, authorization, post)
+
+    async def manifest(
+        self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
+    ) -> PulledManifest:
+        pulled = await self.manifests.get(repository, reference, Client(authorization, accept, head=False))
+        if self.prefetch is not None and not self.access.cached_only(repository, authorization):
+            credential = self.access.credential(authorization)
+            self.prefetch.start(repository, pulled.manifest, authorization, credential)
+        return pulled
+
+    async def head_manifest(
+        self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
+    ) -> PulledManifest:
+        return await self.manifests.get(repository, reference, Client(authorization, accept, head=True))
+
+    async def blob(self, repository: str, digest: Digest, asked: Range | None, authorization: str | None) -> PulledBlob:
+        cached_only = self.access.cached_only(repository, authorization)
+        await self.access.allow(repository, None, authorization, digest)
+        credential = self.access.credential(authorization)
+        return await self.blobs.blob(repository, digest, asked, authorization, credential, cached_only)
+
+    async def blob_size(
+        self, repository: str, digest: Digest, authorization: str | None
+    ) -> tuple[int | None, CacheStatus]:
+        cached_only = self.access.cached_only(repository, authorization)
+        await self.access.allow(repository, None, authorization, digest)
+        credential = self.access.credential(authorization)
+        return await self.blobs.size(repository, digest, authorization, credential, cached_only)
+
+    async def tags(self, repository: str, query: str, authorization: str | None) -> PulledListing:
+        return await self.listings.get(
+            repository,
+            f"tags/list?{query}",
+            authorization,
+            lambda: self.remote.tags(repository, query, authorization),
+        )
+
+    async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
+        return await self.listings.get(
+            repository,
+            f"referrers/{digest}?{query}",
+            authorization,
+            lambda: self.remote.referrers(repository, digest, query, authorization),
+        )

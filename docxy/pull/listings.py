@@ -1,0 +1,85 @@
+"""Cached pages of tags and of referrers, by the same rules as tags.
+
+The law: a page is as good as a tag's digest, for as long; it is shown to whom the upstream
+lets read the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
+from docxy.flight import SingleFlight
+from docxy.pull.access import IAccess
+from docxy.pull.interfaces import PulledListing
+from docxy.pull.manifests import TagRules
+from docxy.pull.status import CacheStatus
+from docxy.storage.records import ListingRecord, UpstreamCatalog
+from docxy.upstream.remote import Listing
+
+MAX_KEPT = 1024 * 1024
+"""Bytes of a page; longer ones are passed on and not kept."""
+
+Ask = Callable[[], Coroutine[Any, Any, Listing]]
+
+
+class ListingCache:
+    """Listings of one upstream."""
+
+    _log = Logger()
+
+    def __init__(self, catalog: UpstreamCatalog, access: IAccess, rules: TagRules) -> None:
+        self._catalog = catalog
+        self._access = access
+        self._rules = rules
+        self._asking: SingleFlight[tuple[str, str, str], PulledListing] = SingleFlight()
+
+    async def get(self, repository: str, page: str, authorization: str | None, ask: Ask) -> PulledListing:
+        """A page; `page` names it within the repository, `ask` asks the upstream in the client's name."""
+        record = self._catalog.listing(repository, page)
+        if self._access.cached_only(repository, authorization):
+            if record is None:
+                raise UpstreamUnavailable(
+                    f"{repository}/{page} is not cached, and its upstream's token service is down"
+                )
+            return self._kept(record, "stale-pass")
+        if record is not None and self._age(record) < self._rules.ttl:
+            await self._access.allow(repository, None, authorization, None)
+            if self._access.allowed_lately(repository, authorization):
+                return self._kept(record, None)
+        key = (repository, page, self._access.credential(authorization))
+        return await self._asking.do(key, lambda: self._ask(repository, page, authorization, ask, record))
+
+    async def _ask(
+        self, repository: str, page: str, authorization: str | None, ask: Ask, record: ListingRecord | None
+    ) -> PulledListing:
+        try:
+            listing = await ask()
+        except (UpstreamError, TooManyRequests) as error:
+            if record is None or not self._access.allowed_lately(repository, authorization):
+                raise
+            self._log.warn(
+                "{repository}/{page} is served stale: {error}", repository=repository, page=page, error=error
+            )
+            return self._kept(record, "stale-upstream-failed")
+        except (Unauthorized, Denied):
+            self._access.refused(repository, authorization)
+            raise
+        self._access.granted(repository, authorization)
+        if len(listing.body) <= MAX_KEPT:
+            self._catalog.keep_listing(repository, page, listing.media_type, listing.body, listing.link)
+        return PulledListing(listing, CacheStatus(fwd="miss" if record is None else "stale"))
+
+    def _age(self, record: ListingRecord) -> float:
+        return self._catalog.whole.seconds() - record.checked
+
+    def _kept(self, record: ListingRecord, detail: str | None) -> PulledListing:
+        ttl = int(self._rules.ttl - self._age(record))
+        listing = Listing(record.media_type, record.body, record.link)
+        if detail is not None:
+            listing = evolve(listing, passed=(("Warning", '110 docxy "Response is Stale"'),))
+        return PulledListing(listing, CacheStatus(hit=True, ttl=ttl, detail=detail))

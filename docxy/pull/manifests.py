@@ -1,0 +1,313 @@
+"""Cached manifests and tags of one upstream.
+
+The law: a digest is served from the cache for ever, a tag until its time to live is over.
+Then the upstream is asked by HEAD, which costs no quota, and by GET only when the digest
+changed.  What can't be asked is served stale; what is refused or gone is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from docxy.errors import (
+    Denied,
+    ManifestUnknown,
+    TooManyRequests,
+    Unauthorized,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from docxy.flight import SingleFlight
+from docxy.names import Digest, Reference, Tag
+from docxy.pull.access import IAccess
+from docxy.pull.interfaces import PulledManifest
+from docxy.pull.status import HIT, CacheStatus
+from docxy.storage.interfaces import BlobMissing, DigestMismatch, IBlobStore, State, StorageError, WriterBusy
+from docxy.storage.records import TagRecord, UpstreamCatalog
+from docxy.upstream.remote import Manifest, Remote
+
+NEGATIVE_FOR = 10.0
+"""Seconds for which a missing manifest is not asked for again (signature tags are asked for with every pull)."""
+PAUSE = 10.0
+"""Seconds for which an upstream that failed is not asked about the same tag again, unless it says how long."""
+LONGEST_PAUSE = 300.0
+LIMITED_FOR = 5.0
+"""Seconds for which an upstream's 429 answers for it, where nothing stale can."""
+_CLAIMED_FOR = 30.0
+_CLAIM_POLL = 0.02
+
+Work = Callable[[], Coroutine[Any, Any, PulledManifest]]
+
+
+@frozen
+class Client:
+    """Who asks, and what it can take."""
+
+    authorization: str | None
+    accept: Sequence[str]
+    head: bool
+
+
+@frozen
+class TagRules:
+    """How tags age."""
+
+    ttl: float
+    """Seconds."""
+    keep_gone: bool = False
+    """Whether a tag that the upstream deleted is served on."""
+
+
+class ManifestCache:
+    """Manifests of one upstream."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        remote: Remote,
+        store: IBlobStore,
+        catalog: UpstreamCatalog,
+        access: IAccess,
+        rules: TagRules,
+        clock: IReactorTime,
+    ) -> None:
+        self._remote = remote
+        self._store = store
+        self._catalog = catalog
+        self._access = access
+        self._rules = rules
+        self._clock = clock
+        self._limited: dict[tuple[str, Reference, str], tuple[TooManyRequests, float]] = {}
+        self._asking: SingleFlight[tuple[str, Reference, str, tuple[str, ...], bool], PulledManifest] = SingleFlight()
+
+    @property
+    def _seconds(self) -> Callable[[], float]:
+        return self._catalog.whole.seconds
+
+    async def get(self, repository: str, reference: Reference, client: Client) -> PulledManifest:
+        """A manifest, its bytes None for a HEAD that the cache had no bytes for.
+
+        Raises RegistryError.
+        """
+        if isinstance(reference, Digest):
+            return await self._by_digest(repository, reference, client)
+        return await self._by_tag(repository, reference, client)
+
+    async def _by_digest(self, repository: str, digest: Digest, client: Client) -> PulledManifest:
+        cached = await self._cached(repository, digest, client)
+        if cached is not None:
+            await self._access.allow(repository, digest, client.authorization, None)
+            return PulledManifest(cached, HIT)
+        if self._access.cached_only(repository, client.authorization):
+            raise UpstreamUnavailable(f"{digest} is not cached, and its upstream's token service is down")
+        return await self._once(repository, digest, client, lambda: self._fetch(repository, digest, client))
+
+    async def _by_tag(self, repository: str, tag: Tag, client: Client) -> PulledManifest:
+        record = self._catalog.tag(repository, str(tag))
+        cached = await self._recorded(repository, record, client)
+        if record is not None and cached is not None:
+            if self._access.cached_only(repository, client.authorization):
+                return self._stale(cached, record, "pass")
+            now = self._seconds()
+            if now - record.checked < self._rules.ttl:
+                await self._access.allow(repository, tag, client.authorization, None)
+                return self._fresh(cached, record)
+            if now < record.retry and self._access.allowed_lately(repository, client.authorization):
+                return self._stale(cached, record, "upstream-paused")
+        elif self._access.cached_only(repository, client.authorization):
+            raise UpstreamUnavailable(f"{repository}:{tag} is not cached, and its upstream's token service is down")
+        return await self._once(repository, tag, client, lambda: self._renew(repository, tag, client))
+
+    async def _once(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
+        """Ask the upstream once for all who want the same; the answers of those who joined say so."""
+        credential = self._access.credential(client.authorization)
+        missed = self._catalog.missed(repository, str(reference), credential)
+        if missed is not None:
+            raise ManifestUnknown(missed)
+        self._refuse_limited((repository, reference, credential))
+        key = (repository, reference, credential, tuple(client.accept), client.head)
+        joined = key in self._asking
+        pulled = await self._asking.do(key, lambda: self._asked(repository, reference, client, work))
+        return evolve(pulled, status=evolve(pulled.status, collapsed=True)) if joined else pulled
+
+    def _refuse_limited(self, key: tuple[str, Reference, str]) -> None:
+        """Raises the upstream's last 429 for this while it is recent."""
+        now = self._clock.seconds()
+        self._limited = {key: limited for key, limited in self._limited.items() if limited[1] > now}
+        limited = self._limited.get(key)
+        if limited is not None:
+            raise TooManyRequests(limited[0].message, headers=limited[0].headers)
+
+    async def _asked(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
+        try:
+            return await work()
+        except ManifestUnknown as error:
+            credential = self._access.credential(client.authorization)
+            self._catalog.miss(repository, str(reference), credential, error.message, self._seconds() + NEGATIVE_FOR)
+            raise
+        except (Unauthorized, Denied):
+            self._access.refused(repository, client.authorization)
+            raise
+        except TooManyRequests as error:
+            # Some clients ask again five times at once.
+            key = (repository, reference, self._access.credential(client.authorization))
+            self._limited[key] = (error, self._clock.seconds() + min(_pause(error), LIMITED_FOR))
+            raise
+
+    async def _fetch(self, repository: str, reference: Reference, client: Client) -> PulledManifest:
+        """From the upstream, and into the cache."""
+        ask = self._remote.head_manifest if client.head else self._remote.manifest
+        manifest = await ask(repository, reference, client.accept, client.authorization)
+        self._access.granted(repository, client.authorization)
+        await self._keep(repository, manifest)
+        if isinstance(reference, Tag):
+            self._catalog.keep_tag(repository, str(reference), manifest.digest, manifest.media_type, manifest.size)
+        return PulledManifest(manifest, CacheStatus(fwd="miss", stored=manifest.body is not None))
+
+    async def _renew(self, repository: str, tag: Tag, client: Client) -> PulledManifest:
+        """A tag that is not known, or not fresh: ask, unless another process just did."""
+        claim = f"{self._catalog.upstream}/{repository}:{tag} {self._access.credential(client.authorization)}"
+        mine = await self._claim(claim)
+        try:
+            record = self._catalog.tag(repository, str(tag))
+            cached = await self._recorded(repository, record, client)
+            if record is None or cached is None:
+                return await self._fetch(repository, tag, client)
+            if not mine and self._seconds() - record.checked < self._rules.ttl:
+                await self._access.allow(repository, tag, client.authorization, None)
+                return self._fresh(cached, record)
+            return await self._revalidate(repository, tag, client, record, cached)
+        finally:
+            if mine:
+                self._catalog.whole.release(claim)
+
+    async def _claim(self, key: str) -> bool:
+        """Whether we ask; else another process did, and is done or late."""
+        if self._catalog.whole.claim(key, _CLAIMED_FOR):
+            return True
+        deadline = self._clock.seconds() + _CLAIMED_FOR
+        while self._catalog.whole.claimed(key) and self._clock.seconds() < deadline:
+            await deferLater(self._clock, _CLAIM_POLL, lambda: None)
+        return False
+
+    async def _revalidate(
+        self, repository: str, tag: Tag, client: Client, record: TagRecord, cached: Manifest
+    ) -> PulledManifest:
+        try:
+            told = await self._remote.head_manifest(repository, tag, client.accept, client.authorization)
+        except (UpstreamError, TooManyRequests) as error:
+            if not self._access.allowed_lately(repository, client.authorization):
+                raise
+            self._catalog.postpone_tag(repository, str(tag), self._seconds() + _pause(error))
+            self._log.warn("{repository}:{tag} is served stale: {error}", repository=repository, tag=tag, error=error)
+            return self._stale(cached, record, "upstream-failed")
+        except ManifestUnknown:
+            if self._rules.keep_gone and self._access.allowed_lately(repository, client.authorization):
+                return self._stale(cached, record, "gone")
+            self._catalog.drop_tag(repository, str(tag))
+            raise
+        self._access.granted(repository, client.authorization)
+        if told.digest != record.digest:
+            pulled = await self._fetch(repository, tag, client)
+            return evolve(pulled, status=evolve(pulled.status, fwd="stale"))
+        self._catalog.keep_tag(repository, str(tag), told.digest, told.media_type, told.size)
+        manifest = evolve(cached, passed=told.passed)
+        return PulledManifest(manifest, CacheStatus(fwd="stale", ttl=int(self._rules.ttl)), 0)
+
+    def _fresh(self, cached: Manifest, record: TagRecord) -> PulledManifest:
+        age = max(0, int(self._seconds() - record.checked))
+        return PulledManifest(cached, CacheStatus(hit=True, ttl=int(self._rules.ttl) - age), age)
+
+    def _stale(self, cached: Manifest, record: TagRecord, why: str) -> PulledManifest:
+        age = max(0, int(self._seconds() - record.checked))
+        passed = (*cached.passed, ("Warning", '110 docxy "Response is Stale"'))
+        status = CacheStatus(hit=True, ttl=int(self._rules.ttl) - age, detail=f"stale-{why}")
+        return PulledManifest(evolve(cached, passed=passed), status, age)
+
+    async def _recorded(self, repository: str, record: TagRecord | None, client: Client) -> Manifest | None:
+        """What a tag's record leads to, when the client can take it and the bytes it needs are here."""
+        if record is None or not acceptable(client.accept, record.media_type):
+            return None
+        if client.head:
+            return Manifest(record.media_type, record.digest, record.size, None)
+        return await self._cached(repository, record.digest, client)
+
+    async def _cached(self, repository: str, digest: Digest, client: Client) -> Manifest | None:
+        known = self._catalog.manifest_type(repository, digest)
+        if known is None or not acceptable(client.accept, known[0]):
+            return None
+        media_type, size = known
+        if client.head:
+            return Manifest(media_type, digest, size, None)
+        body = await self._load(digest)
+        return None if body is None else Manifest(media_type, digest, len(body), body)
+
+    async def _load(self, digest: Digest) -> bytes | None:
+        """A manifest's bytes, verified anew: they are few."""
+        try:
+            reader = await self._store.open(digest)
+        except (BlobMissing, StorageError):
+            return None
+        try:
+            if reader.state is not State.VERIFIED or reader.size is None:
+                return None
+            pieces: list[bytes] = []
+            done = 0
+            while done < reader.size:
+                pieces.append(await reader.read(done, reader.size - done))
+                done += len(pieces[-1])
+        except StorageError as error:
+            self._log.error("{digest} cannot be read from the cache: {error}", digest=digest, error=error)
+            return None
+        finally:
+            reader.close()
+        body = b"".join(pieces)
+        if Digest.of(body, digest.algorithm) != digest:
+            self._log.error("{digest} was damaged in the cache; it is fetched again", digest=digest)
+            await self._store.delete(digest)
+            return None
+        return body
+
+    async def _keep(self, repository: str, manifest: Manifest) -> None:
+        if manifest.body is not None:
+            try:
+                writer = await self._store.write(manifest.digest)
+                try:
+                    await writer.announce(manifest.size)
+                    await writer.write(manifest.body[writer.offset :])
+                    await writer.commit()
+                except BaseException:
+                    await writer.cancel()
+                    raise
+            except (WriterBusy, DigestMismatch):
+                pass
+            except StorageError as error:
+                self._log.error("{digest} is not cached: {error}", digest=manifest.digest, error=error)
+        self._catalog.hold(repository, manifest.digest, manifest.media_type, manifest.size)
+
+
+def acceptable(accept: Sequence[str], media_type: str) -> bool:
+    """Whether an Accept takes a media type (RFC 9110 section 12.5.1); no Accept takes anything."""
+    ranges = [line for value in accept for line in value.split(",") if line.strip()]
+    if not ranges:
+        return True
+    for line in ranges:
+        named, *parameters = (part.strip().lower() for part in line.split(";"))
+        if any(p.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters):
+            continue
+        if named in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
+            return True
+    return False
+
+
+def _pause(error: Exception) -> float:
+    """Seconds for which not to ask again after this."""
+    retry = dict(error.headers).get("Retry-After", "") if isinstance(error, TooManyRequests) else ""
+    return min(float(retry), LONGEST_PAUSE) if retry.isdigit() else PAUSE
