@@ -10,25 +10,26 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import task
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python import usage
-from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 import docxy
 from docxy import tls
+from docxy.assembly import build_site
 from docxy.config import Config, ConfigError
 from docxy.options import OPTIONS, load
 from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
-from docxy.web.health import Health
+from docxy.upstream.agent import make_agent
 from docxy.web.redirect import Redirect
 from docxy.web.site import access_line
 
@@ -143,9 +144,21 @@ def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IServ
     Called with the privileges the daemon runs with.  The service is started before the site
     serves and stopped when its last request has ended.
     """
-    tree = Resource()
-    tree.putChild(b"health", Health())
-    return Site(tree, reactor=reactor), MultiService()
+    agent, pool = make_agent(reactor, config.timeouts)
+    depends = MultiService()
+    depends.addService(Closing(pool.closeCachedConnections))
+    return build_site(config, public_url, agent, reactor, None), depends
+
+
+class Closing(Service):
+    """Calls something at the stop, and waits for it."""
+
+    def __init__(self, close: Callable[[], Deferred[Any]]) -> None:
+        self._close = close
+
+    def stopService(self) -> Deferred[Any]:
+        Service.stopService(self)
+        return self._close()
 
 
 def derived_url(pair: tls.KeyPair | None, address: IAddress, config: Config, hostname: str) -> str:
