@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class ImageTests(SynchronousTestCase):
 
     def pip_configuration(self) -> Path:
         """This machine's pip settings as a file: some may come from the environment."""
-        lines = self.run_command(["python3", "-m", "pip", "config", "list"], 1).splitlines()
+        lines = self.run_command([sys.executable, "-m", "pip", "config", "list"], 1).splitlines()
         settings = {}
         for line in lines:
             key, _, value = line.partition("=")
