@@ -18,6 +18,7 @@ from attrs import fields, frozen
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import Upstream
+from docxy.errors import RegistryError
 from docxy.options import OPTIONS, Option, load
 
 if sys.version_info >= (3, 11):
@@ -209,6 +210,8 @@ class MarkdownTests(SynchronousTestCase):
             ("deploy/docxy.service", "systemd", "DEPLOYMENT.md"),
             ("deploy/nginx.conf", "Behind nginx", "DEPLOYMENT.md"),
             ("README.md", "Authentication", "README.md"),
+            ("README.md", "Several registries", "README.md"),
+            ("README.md", "Endpoints", "README.md"),
         ):
             self.assertIn(f'"{quoted}"', read(place))
             self.assertIn(quoted, [text for _, text in headings(read(where))])
@@ -219,6 +222,23 @@ class MarkdownTests(SynchronousTestCase):
         self.assertEqual(found[:2], [(1, "Changelog"), (2, "[Unreleased]")])
         groups = {text for depth, text in found if depth == 3}
         self.assertLessEqual(groups, {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"})
+
+
+class ErrorsTests(SynchronousTestCase):
+    """README's table of errors is the program's."""
+
+    def test_codes(self) -> None:
+        """Every status and code that docxy answers is explained, and no other."""
+        known = {(kind.status, kind.code) for kind in (RegistryError, *subclasses(RegistryError))}
+        for name in READMES:
+            (table,) = [table for table in tables(read(name)) if table[1][0].startswith("400 ")]
+            explained = [(int(row[0].split()[0]), code) for row in table[1:] for code in spans(row[0])]
+            self.assertEqual(sorted(explained), sorted(known), name)
+
+
+def subclasses(kind: type[RegistryError]) -> list[type[RegistryError]]:
+    """All of them, however far down."""
+    return [below for child in kind.__subclasses__() for below in (child, *subclasses(child))]
 
 
 def _sh(text: str) -> None:
