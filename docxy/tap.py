@@ -206,6 +206,7 @@ class CertificateWatch(Service):
         self._reactor = reactor
         self._watch = task.LoopingCall(context.check)
         self._watch.clock = reactor
+        self._before: Any = None
 
     def startService(self) -> None:
         Service.startService(self)
@@ -214,9 +215,11 @@ class CertificateWatch(Service):
 
     def _listen(self) -> None:
         if self.running:
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._context.reload))
+            self._before = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._context.reload))
 
     def stopService(self) -> None:
         Service.stopService(self)
+        if self._before is not None:
+            signal.signal(signal.SIGHUP, self._before)
         if self._watch.running:
             self._watch.stop()
