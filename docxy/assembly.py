@@ -110,7 +110,7 @@ class Assembly:
     def _cached(
         self, remote: Remote, login: ILogin, access: IAccess, known: UpstreamCatalog, cache: Cache
     ) -> CachedPull:
-        rules = TagRules(self.config.tag_ttl)
+        rules = TagRules(self.config.tag_ttl, self.config.keep_gone)
         blobs = BlobCache(remote, cache.store, known, cache.fills, self.clock)
         return CachedPull(
             remote=remote,

@@ -64,6 +64,7 @@ class Timeouts:
 
 
 TAG_TTL = 60.0
+SCRUB_INTERVAL = 30 * 24 * 3600.0
 """Seconds, unless told otherwise."""
 
 
@@ -93,3 +94,7 @@ class Config:
     tag_ttl: float = TAG_TTL
     """Seconds a tag is believed before the upstream is asked again."""
     prefetch: bool = True
+    keep_gone: bool = False
+    """Whether a tag that the upstream deleted is served on."""
+    scrub_interval: float = SCRUB_INTERVAL
+    """Seconds within which every cached blob is hashed again; 0: never."""

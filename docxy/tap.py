@@ -6,6 +6,9 @@ one that imports the reactor.
 
 from __future__ import annotations
 
+# Python loads a codec when it is first used: by then we may be a user who may not read it.
+import encodings.idna
+import encodings.punycode  # noqa: F401 (see above)
 import os
 import signal
 import socket
@@ -26,6 +29,7 @@ from twisted.web.server import Site
 import docxy
 from docxy import tls
 from docxy.assembly import build_site
+from docxy.caching import open_cache
 from docxy.config import Config, ConfigError
 from docxy.options import OPTIONS, load
 from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
@@ -99,7 +103,8 @@ def makeService(options: Options) -> IService:
         try:
             return Door(description, serverFromString(reactor, description))
         except Exception as error:  # each kind of endpoint has its own
-            sys.exit(f"docxy: {description!r} is not an endpoint that can be opened: {error}")
+            why = "no such socket was passed" if isinstance(error, LookupError) else error
+            sys.exit(f"docxy: {description!r} is not an endpoint that can be opened: {why}")
 
     front_door = door(config.http if pair is None else config.https)
     side_door = None if pair is None or config.redirect is None else door(config.redirect)
@@ -147,7 +152,10 @@ def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IServ
     agent, pool = make_agent(reactor, config.timeouts)
     depends = MultiService()
     depends.addService(Closing(pool.closeCachedConnections))
-    return build_site(config, public_url, agent, reactor, None), depends
+    caching = open_cache(config, reactor)
+    if caching is not None:
+        depends.addService(caching)
+    return build_site(config, public_url, agent, reactor, None if caching is None else caching.cache), depends
 
 
 class Closing(Service):

@@ -1,0 +1,103 @@
+"""The cache as a service: opened after privileges are dropped, closed when the last request has ended.
+
+The law: a cache that cannot be used is no reason not to serve; the operator is told, and
+docxy goes on as a pure proxy.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from docxy.assembly import Cache
+from docxy.config import Config
+from docxy.storage.catalog import Catalog
+from docxy.storage.filesystem import FilesystemStore
+from docxy.storage.index import Index
+from docxy.storage.interfaces import StorageError
+from docxy.storage.paths import Tree
+from docxy.storage.scrub import Scrubber
+
+THREADS = 8
+SHARE = 0.8
+"""Of what is free, where the operator set no size."""
+_PURGE_INTERVAL = 3600.0
+_UNSEEN = 90 * 24 * 3600.0
+_SHORT = 24 * 3600.0
+"""Seconds: see `Catalog.purge`."""
+
+
+class CacheService(Service):
+    """Blobs on disk, what is known of upstreams, and their upkeep."""
+
+    _log = Logger()
+
+    def __init__(self, config: Config, directory: str, reactor: Any) -> None:
+        """Raises StorageError."""
+        budget = config.cache_size if config.cache_size is not None else default_budget(directory)
+        self._pool = ThreadPool(0, THREADS, name="storage")
+        in_thread = functools.partial(deferToThreadPool, reactor, self._pool)
+        self._store = FilesystemStore(directory, budget, reactor, in_thread)
+        self._pool.start()
+        try:
+            self._store.start()
+        except BaseException:
+            self._pool.stop()
+            raise
+        self._catalog = Catalog(Tree(directory).catalog, reactor.seconds)
+        self._scrubber = Scrubber(self._store, reactor, config.scrub_interval)
+        self._purge = LoopingCall(self._catalog.purge, _UNSEEN, _SHORT)
+        self._purge.clock = reactor
+        self.cache = Cache.of(self._store, self._catalog, reactor)
+        self._log.info("cache in {directory}, at most {budget} bytes", directory=directory, budget=budget)
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._scrubber.start()
+        self._purge.start(_PURGE_INTERVAL).addErrback(lambda why: self._log.failure("catalog upkeep", why))
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._purge.stop()
+        await self._scrubber.stop()
+        await self.cache.fills.stop()
+        await self._store.stop()
+        self._catalog.close()
+        self._pool.stop()
+
+
+def open_cache(config: Config, reactor: Any) -> CacheService | None:
+    """The cache, or None when it is off or cannot be used."""
+    if config.cache is None:
+        return None
+    try:
+        return CacheService(config, config.cache, reactor)
+    except (StorageError, OSError) as error:
+        CacheService._log.error("going on WITHOUT a cache: {error}", error=error)
+        return None
+
+
+def default_budget(directory: str) -> int:
+    """Bytes: a share of what is free and of what the cache has already."""
+    tree = Tree(directory)
+    tree.create()
+    index = Index(tree, 0)
+    try:
+        index.open()
+        kept = index.used()
+    except StorageError:
+        kept = 0
+    finally:
+        index.close()
+    return int(SHARE * (shutil.disk_usage(directory).free + kept))
