@@ -79,10 +79,16 @@ class IBlobReader(Interface):
         """
 
     def changed() -> Deferred[None]:
-        """Fires at the next change of `size`, `readable` or `state`.  May be cancelled."""
+        """Fires at the next change of `size`, `readable` or `state`.  May be cancelled.
+
+        Never fires once the state is VERIFIED or CANCELLED, nor after `close`.
+        """
 
     def fileno() -> int | None:
-        """A descriptor whose first `readable` bytes are the blob's, for sendfile; None without one."""
+        """A descriptor whose first `readable` bytes are the blob's, for sendfile; None without one, or closed.
+
+        Other readers share it: read at offsets only, and don't close it.
+        """
 
     def close() -> None:
         """Stop reading; the blob may be evicted from now on.  May be called twice."""
@@ -104,15 +110,16 @@ class IBlobWriter(Interface):
         """
 
     async def write(data: bytes) -> None:
-        """Append; returns when another piece is welcome.  One call at a time.
+        """Append; returns when another piece is welcome.  One call at a time, after `announce`.
 
         Raises NoSpace or StorageError; the fill can then only be cancelled or released.
+        Raises DigestMismatch when there are more bytes than announced; nothing is kept.
         """
 
     async def commit() -> None:
         """Verify size and digest, show readers the last byte, make it durable.
 
-        Raises DigestMismatch (nothing is kept) or StorageError.
+        Raises DigestMismatch or StorageError, and then nothing is kept.
         """
 
     async def cancel() -> None:
@@ -134,7 +141,8 @@ class IBlobStore(Interface):
     async def open(digest: Digest) -> IBlobReader:
         """Read a committed blob, or a fill in flight in any process.
 
-        A use, for eviction.  Raises BlobMissing, StorageError.
+        A use, for eviction.  Raises BlobMissing, StorageError.  What an interrupted writer left is
+        missing, too, until somebody resumes it.
         """
 
     async def write(digest: Digest) -> IBlobWriter:
