@@ -101,6 +101,6 @@ class LiveTestCase(TestCase):
 
     def machine(self, target: Target) -> Machine:
         """A machine for this test only, its clients pointed at `target`."""
-        machine = Machine(self.shared.new_directory("machine"), target)
+        machine = Machine(self.shared.new_directory("m"), target)
         self.addCleanup(machine.remove)
         return machine

@@ -226,7 +226,8 @@ class Podman:
     async def command(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Output:
         """Run `podman …`."""
         at = self.machine.directory
-        argv = ["podman", "--storage-driver=vfs", f"--root={at / 'podman'}", f"--runroot={at / 'podman-run'}"]
+        # podman takes no runroot of more than 50 characters.
+        argv = ["podman", "--storage-driver=vfs", f"--root={at / 'podman'}", f"--runroot={at / 'r'}"]
         command = self.machine.command([*argv, *arguments])
         return await run(self.reactor, command, self.machine.environ, stdin=stdin, check=check)
 
