@@ -100,6 +100,10 @@ class Body:
     def readable(self) -> int:
         return readable(self.size, self.written, self.state)
 
+    @property
+    def closed(self) -> bool:
+        return self.descriptor < 0
+
     def hold(self) -> None:
         self._users += 1
 

@@ -149,13 +149,19 @@ class FilesystemStore:
             return None
         if body.owned:
             return body
-        if body.watch is not None:
-            body.watch.look()
-        if body.state is State.FILLING:
-            return body
-        with explained("look at", self._tree.blob(digest)):
-            here = files.names(self._tree.blob(digest), os.fstat(body.descriptor))
-        return body if here and body.state is State.VERIFIED else None
+        body.hold()  # what the look tells its readers may make them close it
+        try:
+            if body.watch is not None:
+                body.watch.look()
+            if body.state is not State.FILLING:
+                path = self._tree.blob(digest)
+                with explained("look at", path):
+                    here = files.names(path, os.fstat(body.descriptor))
+                if body.state is not State.VERIFIED or not here:
+                    return None
+        finally:
+            body.let_go()
+        return None if body.closed else body
 
     async def _committed(self, digest: Digest) -> Body | None:
         path = self._tree.blob(digest)
@@ -226,11 +232,13 @@ class FilesystemStore:
         if body is not None and body.identity == (found.st_dev, found.st_ino):
             os.close(claim.view)
             body.owned = True
+            body.hold()
             if body.watch is not None:
                 body.watch.stop()
             body.update(size=claim.size, written=claim.kept, state=State.FILLING)
         else:
             body = self._renew(digest, claim)
+            body.hold()
         return FileWriter(
             body=body,
             fill=Fill(digest, claim.owner),

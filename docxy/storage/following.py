@@ -54,12 +54,13 @@ class Watch:
         self._next = None
         self.look()
         body = self._body
-        if self._next is None and body.awaited and not body.owned and body.state in (State.FILLING, State.RELEASED):
+        more = body.awaited and not body.owned and not body.closed
+        if self._next is None and more and body.state in (State.FILLING, State.RELEASED):
             self._next = self._clock.callLater(INTERVAL, self._look_and_go_on)
 
     def look(self) -> None:
         body = self._body
-        if body.owned or body.state in (State.VERIFIED, State.CANCELLED):
+        if body.owned or body.closed or body.state in (State.VERIFIED, State.CANCELLED):
             return
         found = os.fstat(body.descriptor)
         if files.try_lock(body.descriptor, fcntl.LOCK_SH):

@@ -71,6 +71,7 @@ class FileWriter:
     """Made by FilesystemStore.write; owns the fill until one of commit, cancel, release."""
 
     _body: Body
+    """Held already; the writer lets go of it in the end."""
     _fill: Fill
     _tree: Tree
     _index: Index
@@ -95,12 +96,7 @@ class FileWriter:
 
     def __attrs_post_init__(self) -> None:
         self._flushed = self._body.written
-        self._take(self._body)
-
-    def _take(self, body: Body) -> None:
-        self._body = body
-        body.owned = True
-        body.hold()
+        self._body.owned = True
 
     @property
     def digest(self) -> Digest:
@@ -138,7 +134,9 @@ class FileWriter:
         os.close(self._fill.owner)
         self._fill = Fill(self.digest, claim.owner)
         self._flushed = 0
-        self._take(self._renew(self.digest, claim))
+        self._body = self._renew(self.digest, claim)
+        self._body.owned = True
+        self._body.hold()
         old.owned = False
         old.update(state=State.CANCELLED)
         old.let_go()
