@@ -50,6 +50,12 @@ class Client(Protocol):
         mirror, docxy's own host and port go there by name.  Raises CommandFailed.
         """
 
+    async def login(self, host: str, user: str, password: str) -> None:
+        """Use this account there from now on; raises CommandFailed when it is refused at once."""
+
+    async def logout(self, host: str) -> None:
+        """Use no account there any more."""
+
 
 def named(image: Image, reference: str, host: str) -> str:
     """The name of an image as clients take it."""
@@ -123,13 +129,12 @@ class Docker:
         output = await self.command("run", "--rm", "--network", "none", name, "/bin/echo", "hi")
         return set() if output.stdout == "hi\n" else {f"said {output.text!r}"}
 
-    async def login(self, host: str, user: str, password: str, check: bool = True) -> Output:
-        """`docker login`."""
-        argv = ["login", "--username", user, "--password-stdin", host]
-        return await self.command(*argv, stdin=password.encode(), check=check)
+    async def login(self, host: str, user: str, password: str) -> None:
+        """See Client."""
+        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
 
     async def logout(self, host: str) -> None:
-        """`docker logout`."""
+        """See Client."""
         await self.command("logout", host)
 
 
@@ -141,6 +146,7 @@ class Containerd:
     reactor: Reactor
     name: str = "containerd"
     daemon: Daemon = field(init=False)
+    _user: list[str] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         at = self.machine.directory
@@ -195,6 +201,7 @@ path = "{at / "containerd-opt"}"
             f"--hosts-dir={self.machine.hosts_dir}",
             "--snapshotter=native",
             f"--platform=linux/{host_architecture()}",
+            *self._user,
         ]
         try:
             await self.command("images", "pull", *options, name)
@@ -207,6 +214,14 @@ path = "{at / "containerd-opt"}"
         finally:
             await self.command("images", "rm", "--sync", name, check=False)
         return wrong
+
+    async def login(self, host: str, user: str, password: str) -> None:
+        """See Client; ctr is told with each pull, and nothing is asked now."""
+        self._user = ["--user", f"{user}:{password}"]
+
+    async def logout(self, host: str) -> None:
+        """See Client."""
+        self._user = []
 
 
 @define
@@ -244,6 +259,14 @@ class Podman:
             await self.command("rmi", "--force", name, check=False)
         return wrong
 
+    async def login(self, host: str, user: str, password: str) -> None:
+        """See Client."""
+        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
+
+    async def logout(self, host: str) -> None:
+        """See Client."""
+        await self.command("logout", host)
+
 
 @define
 class Skopeo:
@@ -275,6 +298,14 @@ class Skopeo:
             return got.missing(image.digest, *children, *image.blobs)
         finally:
             shutil.rmtree(copied, ignore_errors=True)
+
+    async def login(self, host: str, user: str, password: str) -> None:
+        """See Client."""
+        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
+
+    async def logout(self, host: str) -> None:
+        """See Client."""
+        await self.command("logout", host)
 
 
 def _digest(path: Path) -> str:

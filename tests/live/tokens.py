@@ -105,7 +105,7 @@ class Token(Resource):
     isLeaf = True
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no annotation for it
+        super().__init__()
         self._settings = settings
         self._refreshers: dict[str, str] = {}
 
