@@ -13,14 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from docxy.errors import BlobUnknown, RangeInvalid, UpstreamError
+from docxy.errors import RangeInvalid, UpstreamError, UpstreamUnavailable
 from docxy.flight import SingleFlight
 from docxy.names import Digest
 from docxy.pull.direct import direct_blob
 from docxy.pull.fill import Fills, Source, resume_from
 from docxy.pull.follow import Following
 from docxy.pull.interfaces import PulledBlob
-from docxy.pull.status import BYPASS, HIT, CacheStatus
+from docxy.pull.status import BYPASS, HIT, MISS, CacheStatus
 from docxy.ranges import Range, Span
 from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
 from docxy.storage.records import UpstreamCatalog
@@ -36,9 +36,24 @@ ROUNDS = 20
 class Opened(enum.Enum):
     """What opening a blob came to."""
 
-    READY = "ready"  # the store has it, or a fill does
-    STARTED = "started"  # the same, and this caller's asking started the fill
+    STARTED = "started"  # a fill was started
+    JOINED = "joined"  # somebody else's asking showed that it is there
+    CONFIRMED = "confirmed"  # the bytes were here; the upstream said that this repository has them too
+    AGAIN = "again"  # what was kept of it was dropped
     DIRECT = "direct"  # it can't be cached
+
+
+_COLLAPSED = CacheStatus(fwd="miss", collapsed=True)
+_STATUS = {
+    Opened.STARTED: CacheStatus(fwd="miss", stored=True),
+    Opened.JOINED: _COLLAPSED,
+    Opened.CONFIRMED: MISS,
+}
+
+
+def _only_cached(digest: Digest) -> UpstreamUnavailable:
+    """What a client with a pass of ours is told: the upstream can't be asked in its name."""
+    return UpstreamUnavailable(f"{digest} is not cached, and its upstream's token service is down")
 
 
 class BlobCache:
@@ -72,8 +87,7 @@ class BlobCache:
         cached_only: bool = False,
     ) -> PulledBlob:
         """The blob or a range of it; `cached_only`: the upstream cannot be asked in this client's name."""
-        status = self._status(repository, digest, credential)
-        reader = await self._reader(repository, digest, authorization, credential, cached_only)
+        reader, status = await self._reader(repository, digest, authorization, credential, cached_only)
         if reader is None:
             return await direct_blob(self._remote, repository, digest, asked, authorization, BYPASS)
         try:
@@ -85,9 +99,11 @@ class BlobCache:
             raise
 
         async def reopen() -> IBlobReader | None:
-            return await self._reader(repository, digest, authorization, credential, cached_only)
+            return (await self._reader(repository, digest, authorization, credential, cached_only))[0]
 
         async def direct(rest: Span) -> IBody:
+            if cached_only:
+                raise _only_cached(digest)
             wanted = Range(rest.first, rest.stop - 1)
             pulled = await direct_blob(self._remote, repository, digest, wanted, authorization, BYPASS)
             if pulled.span != rest:
@@ -95,17 +111,7 @@ class BlobCache:
                 raise UpstreamError(f"the upstream cannot send {rest} of {digest}")
             return pulled.body
 
-        if reader.state is State.VERIFIED and status.fwd is None:
-            status = HIT
         return PulledBlob(span, Following(reader, span, reopen, direct), status)
-
-    def _status(self, repository: str, digest: Digest, credential: str) -> CacheStatus:
-        joined = (repository, digest, credential) in self._opening or digest in self._fills
-        if joined:
-            return CacheStatus(fwd="miss", collapsed=True)
-        if self._catalog.holds_blob(repository, digest):
-            return CacheStatus(hit=True)
-        return CacheStatus(fwd="miss", stored=True)
 
     async def size(
         self, repository: str, digest: Digest, authorization: str | None, credential: str, cached_only: bool = False
@@ -120,7 +126,7 @@ class BlobCache:
                 reader.close()
                 return reader.size, HIT
         if cached_only:
-            raise BlobUnknown(f"{digest} is not cached, and its upstream's token service is down")
+            raise _only_cached(digest)
         size = await self._remote.blob_size(repository, digest, authorization)
         self._catalog.hold(repository, digest)
         return size, CacheStatus(fwd="miss")
@@ -129,33 +135,40 @@ class BlobCache:
         self, repository: str, digest: Digest, authorization: str | None, credential: str
     ) -> Deferred[None] | None:
         """Start filling a blob that is not there; its end, where this process fills it."""
-        reader = await self._reader(repository, digest, authorization, credential, cached_only=False)
+        reader, _ = await self._reader(repository, digest, authorization, credential, cached_only=False)
         if reader is not None:
             reader.close()
         return self._fills.end(digest)
 
     async def _reader(
         self, repository: str, digest: Digest, authorization: str | None, credential: str, cached_only: bool
-    ) -> IBlobReader | None:
+    ) -> tuple[IBlobReader | None, CacheStatus]:
         """A reader whose size is known, of a blob this repository holds; None: only to be had directly."""
+        asked: CacheStatus | None = None
         for _ in range(ROUNDS):
             try:
                 opened = await self._open_readable(digest)
             except StorageError as error:
                 self._log.error("the cache cannot be read: {error}", error=error)
-                return None
+                if cached_only:
+                    raise _only_cached(digest) from error
+                return None, BYPASS
             if opened is not None:
-                if self._catalog.holds_blob(repository, digest):
-                    self._fills.join(digest, self._source(repository, digest, authorization))
-                    return opened
+                # What the upstream just said holds even if the catalog could not keep it.
+                if asked is not None or self._catalog.holds_blob(repository, digest):
+                    if not cached_only:
+                        self._fills.join(digest, self._source(repository, digest, authorization))
+                    return opened, asked or (HIT if opened.state is State.VERIFIED else _COLLAPSED)
                 opened.close()
             if cached_only:
-                raise BlobUnknown(f"{digest} is not cached, and its upstream's token service is down")
-            outcome = await self._opening.do(
-                (repository, digest, credential), lambda: self._open(repository, digest, authorization)
-            )
+                raise _only_cached(digest)
+            key = (repository, digest, credential)
+            joined = key in self._opening
+            outcome = await self._opening.do(key, lambda: self._open(repository, digest, authorization))
             if outcome is Opened.DIRECT:
-                return None
+                return None, BYPASS
+            if outcome is not Opened.AGAIN:
+                asked = _COLLAPSED if joined else _STATUS[outcome]
         raise UpstreamError(f"{digest} cannot be opened at the moment")
 
     async def _open_readable(self, digest: Digest) -> IBlobReader | None:
@@ -187,15 +200,13 @@ class BlobCache:
             writer = await self._store.write(digest)
         except WriterBusy:
             # The bytes are there or on their way; that this repository has them is the upstream's to say.
-            if not self._catalog.holds_blob(repository, digest):
-                await self._confirm(repository, digest, authorization)
-            return Opened.READY
+            return await self._confirm(repository, digest, authorization)
         except StorageError as error:
             self._log.error("{digest} is not cached: {error}", digest=digest, error=error)
             return Opened.DIRECT
         return await self._start(repository, writer, source)
 
-    async def _confirm(self, repository: str, digest: Digest, authorization: str | None) -> None:
+    async def _confirm(self, repository: str, digest: Digest, authorization: str | None) -> Opened:
         """That the upstream has the blob under this repository; not asked while someone's fill finds it out."""
         try:
             reader = await self._open_readable(digest)
@@ -203,9 +214,11 @@ class BlobCache:
             reader = None
         if reader is not None:
             reader.close()
-        if not self._catalog.holds_blob(repository, digest):
-            await self._remote.blob_size(repository, digest, authorization)
-            self._catalog.hold(repository, digest)
+        if self._catalog.holds_blob(repository, digest):
+            return Opened.JOINED
+        await self._remote.blob_size(repository, digest, authorization)
+        self._catalog.hold(repository, digest)
+        return Opened.CONFIRMED
 
     async def _start(self, repository: str, writer: IBlobWriter, source: Source) -> Opened:
         digest = writer.digest
@@ -214,7 +227,7 @@ class BlobCache:
         except RangeInvalid:
             # What was kept of it is more than there is: it can't be right.
             await writer.cancel()
-            return Opened.READY
+            return Opened.AGAIN
         except BaseException:
             await writer.release()
             raise
