@@ -111,7 +111,7 @@ class Assembly:
         self, remote: Remote, login: ILogin, access: IAccess, known: UpstreamCatalog, cache: Cache
     ) -> CachedPull:
         rules = TagRules(self.config.tag_ttl, self.config.keep_gone)
-        blobs = BlobCache(remote, cache.store, known, cache.fills, self.clock)
+        blobs = BlobCache(remote, cache.store, known, cache.fills)
         return CachedPull(
             remote=remote,
             login=login,

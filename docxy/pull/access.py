@@ -14,6 +14,7 @@ from zope.interface import Interface, implementer
 from docxy.errors import Denied, ManifestUnknown, TooManyRequests, Unauthorized, UpstreamError
 from docxy.flight import SingleFlight
 from docxy.names import Digest, Reference
+from docxy.pull.limits import Limits
 from docxy.pull.passes import Passes
 from docxy.storage.records import UpstreamCatalog
 from docxy.upstream.remote import Remote
@@ -97,6 +98,7 @@ class ClientAccess:
         self._catalog = catalog
         self._passes = passes
         self._asking: SingleFlight[tuple[str, str], None] = SingleFlight()
+        self._limits: Limits[tuple[str, str]] = Limits(catalog.whole.seconds)
 
     def credential(self, authorization: str | None) -> str:
         return credential_of(authorization)
@@ -121,10 +123,10 @@ class ClientAccess:
         credential = credential_of(authorization)
         if self._age(repository, credential) < FRESH:
             return
+        key = (repository, credential)
         try:
-            await self._asking.do(
-                (repository, credential), lambda: self._ask(repository, reference, authorization, blob)
-            )
+            self._limits.check(key)
+            await self._asking.do(key, lambda: self._ask(repository, reference, authorization, blob))
         except (UpstreamError, TooManyRequests):
             if not self.allowed_lately(repository, authorization):
                 raise
@@ -140,8 +142,14 @@ class ClientAccess:
                 if blob is None:
                     return
                 await self._remote.blob_size(repository, blob, authorization)
+                if known is not None:
+                    # Only who may read the repository can show that a manifest is gone from it.
+                    self._catalog.drop(repository, known)
         except (Unauthorized, Denied):
             self.refused(repository, authorization)
+            raise
+        except TooManyRequests as error:
+            self._limits.note((repository, self.credential(authorization)), error)
             raise
         self.granted(repository, authorization)
 
@@ -150,7 +158,6 @@ class ClientAccess:
         try:
             await self._remote.head_manifest(repository, known, [], authorization)
         except ManifestUnknown:
-            self._catalog.drop(repository, known)
             return False
         return True
 

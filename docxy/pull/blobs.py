@@ -10,16 +10,16 @@ from __future__ import annotations
 import enum
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from docxy.errors import RangeInvalid, UpstreamError, UpstreamUnavailable
+from docxy.errors import RangeInvalid, TooManyRequests, UpstreamError, UpstreamUnavailable
 from docxy.flight import SingleFlight
 from docxy.names import Digest
 from docxy.pull.direct import direct_blob
 from docxy.pull.fill import Fills, Source, resume_from
 from docxy.pull.follow import Following
 from docxy.pull.interfaces import PulledBlob
+from docxy.pull.limits import Limits
 from docxy.pull.status import BYPASS, HIT, MISS, CacheStatus
 from docxy.ranges import Range, Span
 from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
@@ -27,8 +27,6 @@ from docxy.storage.records import UpstreamCatalog
 from docxy.upstream.body import IBody
 from docxy.upstream.remote import BlobResponse, Remote
 
-UNCACHEABLE_FOR = 60.0
-"""Seconds for which a blob that could not be cached is not tried again."""
 ROUNDS = 20
 """How often opening a blob may find that another writer came or went meanwhile."""
 
@@ -67,15 +65,13 @@ class BlobCache:
         store: IBlobStore,
         catalog: UpstreamCatalog,
         fills: Fills,
-        clock: IReactorTime,
     ) -> None:
         self._remote = remote
         self._store = store
         self._catalog = catalog
         self._fills = fills
-        self._clock = clock
         self._opening: SingleFlight[tuple[str, Digest, str], Opened] = SingleFlight()
-        self._uncacheable: dict[Digest, float] = {}
+        self._limits: Limits[tuple[str, Digest, str]] = Limits(catalog.whole.seconds)
 
     async def blob(
         self,
@@ -164,7 +160,12 @@ class BlobCache:
                 raise _only_cached(digest)
             key = (repository, digest, credential)
             joined = key in self._opening
-            outcome = await self._opening.do(key, lambda: self._open(repository, digest, authorization))
+            self._limits.check(key)
+            try:
+                outcome = await self._opening.do(key, lambda: self._open(repository, digest, authorization))
+            except TooManyRequests as error:
+                self._limits.note(key, error)
+                raise
             if outcome is Opened.DIRECT:
                 return None, BYPASS
             if outcome is not Opened.AGAIN:
@@ -190,11 +191,8 @@ class BlobCache:
 
     async def _open(self, repository: str, digest: Digest, authorization: str | None) -> Opened:
         """Make the blob readable under this repository: ask the upstream, and fill if nobody does."""
-        until = self._uncacheable.get(digest)
-        if until is not None:
-            if until > self._clock.seconds():
-                return Opened.DIRECT
-            del self._uncacheable[digest]
+        if self._fills.failed_lately(digest):
+            return Opened.DIRECT
         source = self._source(repository, digest, authorization)
         try:
             writer = await self._store.write(digest)
@@ -242,7 +240,7 @@ class BlobCache:
             if not isinstance(error, StorageError):
                 raise
             self._log.warn("{digest} is not cached: {error}", digest=digest, error=error)
-            self._uncacheable[digest] = self._clock.seconds() + UNCACHEABLE_FOR
+            self._fills.failed(digest)
             return Opened.DIRECT
         self._fills.start(writer, source, answer)
         return Opened.STARTED

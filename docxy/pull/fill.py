@@ -32,6 +32,8 @@ ATTEMPTS = 8
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 15.0
 MAX_SOURCES = 16
+UNSTORABLE_FOR = 60.0
+"""Seconds for which a blob that could not be stored is not tried again."""
 
 
 class WrongBytes(Exception):
@@ -57,8 +59,17 @@ class Fill:
 
     _log = Logger()
 
-    def __init__(self, writer: IBlobWriter, source: Source, clock: IReactorTime, backoff: Backoff) -> None:
+    def __init__(
+        self,
+        writer: IBlobWriter,
+        source: Source,
+        clock: IReactorTime,
+        backoff: Backoff,
+        unstorable: Callable[[Digest], None],
+    ) -> None:
+        """`unstorable`: told, before those who follow are, that the store failed."""
         self._writer = writer
+        self._unstorable = unstorable
         self._sources = [source]
         self._clock = clock
         self._backoff = backoff
@@ -80,6 +91,7 @@ class Fill:
             await writer.cancel()
         except StorageError as error:
             self._log.error("{digest} is not cached: {error}", digest=writer.digest, error=error)
+            self._unstorable(writer.digest)
             await writer.release()
         except RegistryError as error:
             self._log.warn(
@@ -189,6 +201,7 @@ class Fills:
         self._fills: dict[Digest, Fill] = {}
         self._running: dict[Digest, Deferred[None]] = {}
         self._ends: dict[Digest, list[Deferred[None]]] = {}
+        self._unstorable: dict[Digest, float] = {}
 
     def __contains__(self, digest: Digest) -> bool:
         return digest in self._fills
@@ -196,7 +209,7 @@ class Fills:
     def start(self, writer: IBlobWriter, source: Source, answer: BlobResponse) -> None:
         """Run a fill until it ends."""
         digest = writer.digest
-        fill = self._fills[digest] = Fill(writer, source, self._clock, self._backoff)
+        fill = self._fills[digest] = Fill(writer, source, self._clock, self._backoff, self.failed)
         running = Deferred.fromCoroutine(fill.run(answer))
         if not running.called:
             self._running[digest] = running
@@ -209,6 +222,16 @@ class Fills:
         self._running.pop(digest, None)
         for waiting in self._ends.pop(digest, []):
             waiting.callback(None)
+
+    def failed(self, digest: Digest) -> None:
+        """This blob could not be stored."""
+        now = self._clock.seconds()
+        self._unstorable = {each: until for each, until in self._unstorable.items() if until > now}
+        self._unstorable[digest] = now + UNSTORABLE_FOR
+
+    def failed_lately(self, digest: Digest) -> bool:
+        """Whether it would most likely fail again."""
+        return self._unstorable.get(digest, 0.0) > self._clock.seconds()
 
     def join(self, digest: Digest, source: Source) -> None:
         """Another client may read what is being filled."""
