@@ -24,9 +24,10 @@ from docxy.errors import (
     UpstreamUnavailable,
 )
 from docxy.flight import SingleFlight
-from docxy.names import Digest, Reference, Tag
+from docxy.names import INDEX_TYPES, MANIFEST_TYPES, Digest, Reference, Tag
 from docxy.pull.access import IAccess
 from docxy.pull.interfaces import PulledManifest
+from docxy.pull.limits import Limits, pause
 from docxy.pull.status import HIT, CacheStatus
 from docxy.storage.interfaces import BlobMissing, DigestMismatch, IBlobStore, State, StorageError, WriterBusy
 from docxy.storage.records import TagRecord, UpstreamCatalog
@@ -34,11 +35,6 @@ from docxy.upstream.remote import Manifest, Remote
 
 NEGATIVE_FOR = 10.0
 """Seconds for which a missing manifest is not asked for again (signature tags are asked for with every pull)."""
-PAUSE = 10.0
-"""Seconds for which an upstream that failed is not asked about the same tag again, unless it says how long."""
-LONGEST_PAUSE = 300.0
-LIMITED_FOR = 5.0
-"""Seconds for which an upstream's 429 answers for it, where nothing stale can."""
 _CLAIMED_FOR = 30.0
 _CLAIM_POLL = 0.02
 
@@ -52,6 +48,14 @@ class Client:
     authorization: str | None
     accept: Sequence[str]
     head: bool
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether its answer is the one that everybody gets.
+
+        To others a registry may give one platform's manifest instead of the index, or 404.
+        """
+        return all(acceptable(self.accept, each) for each in (*INDEX_TYPES, *MANIFEST_TYPES))
 
 
 @frozen
@@ -84,7 +88,7 @@ class ManifestCache:
         self._access = access
         self._rules = rules
         self._clock = clock
-        self._limited: dict[tuple[str, Reference, str], tuple[TooManyRequests, float]] = {}
+        self._limits: Limits[tuple[str, Reference, str]] = Limits(catalog.whole.seconds)
         self._asking: SingleFlight[tuple[str, Reference, str, tuple[str, ...], bool], PulledManifest] = SingleFlight()
 
     @property
@@ -131,34 +135,26 @@ class ManifestCache:
         missed = self._catalog.missed(repository, str(reference), credential)
         if missed is not None:
             raise ManifestUnknown(missed)
-        self._refuse_limited((repository, reference, credential))
+        self._limits.check((repository, reference, credential))
         key = (repository, reference, credential, tuple(client.accept), client.head)
         joined = key in self._asking
         pulled = await self._asking.do(key, lambda: self._asked(repository, reference, client, work))
         return evolve(pulled, status=evolve(pulled.status, collapsed=True)) if joined else pulled
 
-    def _refuse_limited(self, key: tuple[str, Reference, str]) -> None:
-        """Raises the upstream's last 429 for this while it is recent."""
-        now = self._clock.seconds()
-        self._limited = {key: limited for key, limited in self._limited.items() if limited[1] > now}
-        limited = self._limited.get(key)
-        if limited is not None:
-            raise TooManyRequests(limited[0].message, headers=limited[0].headers)
-
     async def _asked(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
         try:
             return await work()
         except ManifestUnknown as error:
-            credential = self._access.credential(client.authorization)
-            self._catalog.miss(repository, str(reference), credential, error.message, self._seconds() + NEGATIVE_FOR)
+            if client.takes_all:
+                credential = self._access.credential(client.authorization)
+                until = self._seconds() + NEGATIVE_FOR
+                self._catalog.miss(repository, str(reference), credential, error.message, until)
             raise
         except (Unauthorized, Denied):
             self._access.refused(repository, client.authorization)
             raise
         except TooManyRequests as error:
-            # Some clients ask again five times at once.
-            key = (repository, reference, self._access.credential(client.authorization))
-            self._limited[key] = (error, self._clock.seconds() + min(_pause(error), LIMITED_FOR))
+            self._limits.note((repository, reference, self._access.credential(client.authorization)), error)
             raise
 
     async def _fetch(self, repository: str, reference: Reference, client: Client) -> PulledManifest:
@@ -167,7 +163,7 @@ class ManifestCache:
         manifest = await ask(repository, reference, client.accept, client.authorization)
         self._access.granted(repository, client.authorization)
         await self._keep(repository, manifest)
-        if isinstance(reference, Tag):
+        if isinstance(reference, Tag) and client.takes_all:
             self._catalog.keep_tag(repository, str(reference), manifest.digest, manifest.media_type, manifest.size)
         return PulledManifest(manifest, CacheStatus(fwd="miss", stored=manifest.body is not None))
 
@@ -180,9 +176,12 @@ class ManifestCache:
             cached = await self._recorded(repository, record, client)
             if record is None or cached is None:
                 return await self._fetch(repository, tag, client)
-            if not mine and self._seconds() - record.checked < self._rules.ttl:
+            # What another process was told meanwhile is as good.
+            if self._seconds() - record.checked < self._rules.ttl:
                 await self._access.allow(repository, tag, client.authorization, None)
                 return self._fresh(cached, record)
+            if self._seconds() < record.retry and self._access.allowed_lately(repository, client.authorization):
+                return self._stale(cached, record, "upstream-paused")
             return await self._revalidate(repository, tag, client, record, cached)
         finally:
             if mine:
@@ -202,22 +201,26 @@ class ManifestCache:
     ) -> PulledManifest:
         try:
             told = await self._remote.head_manifest(repository, tag, client.accept, client.authorization)
+            self._access.granted(repository, client.authorization)
+            if told.digest != record.digest:
+                # A HEAD costs no quota, a GET does: this is where a pull limit strikes.
+                pulled = await self._fetch(repository, tag, client)
+                return evolve(pulled, status=evolve(pulled.status, fwd="stale"))
         except (UpstreamError, TooManyRequests) as error:
             if not self._access.allowed_lately(repository, client.authorization):
                 raise
-            self._catalog.postpone_tag(repository, str(tag), self._seconds() + _pause(error))
+            self._catalog.postpone_tag(repository, str(tag), self._seconds() + pause(error))
             self._log.warn("{repository}:{tag} is served stale: {error}", repository=repository, tag=tag, error=error)
             return self._stale(cached, record, "upstream-failed")
         except ManifestUnknown:
-            if self._rules.keep_gone and self._access.allowed_lately(repository, client.authorization):
+            if not self._access.allowed_lately(repository, client.authorization) or not client.takes_all:
+                # Registries say the same of what is private, and of what is there in types that were not accepted.
+                raise
+            if self._rules.keep_gone:
                 return self._stale(cached, record, "gone")
             self._catalog.drop_tag(repository, str(tag))
             raise
-        self._access.granted(repository, client.authorization)
-        if told.digest != record.digest:
-            pulled = await self._fetch(repository, tag, client)
-            return evolve(pulled, status=evolve(pulled.status, fwd="stale"))
-        self._catalog.keep_tag(repository, str(tag), told.digest, told.media_type, told.size)
+        self._catalog.keep_tag(repository, str(tag), record.digest, record.media_type, record.size)
         manifest = evolve(cached, passed=told.passed)
         return PulledManifest(manifest, CacheStatus(fwd="stale", ttl=int(self._rules.ttl)), 0)
 
@@ -260,9 +263,9 @@ class ManifestCache:
                 return None
             pieces: list[bytes] = []
             done = 0
-            while done < reader.size:
-                pieces.append(await reader.read(done, reader.size - done))
-                done += len(pieces[-1])
+            while piece := await reader.read(done, reader.size - done):
+                pieces.append(piece)
+                done += len(piece)
         except StorageError as error:
             self._log.error("{digest} cannot be read from the cache: {error}", digest=digest, error=error)
             return None
@@ -271,25 +274,30 @@ class ManifestCache:
         body = b"".join(pieces)
         if Digest.of(body, digest.algorithm) != digest:
             self._log.error("{digest} was damaged in the cache; it is fetched again", digest=digest)
-            await self._store.delete(digest)
+            try:
+                await self._store.delete(digest)
+            except StorageError as error:
+                self._log.error("{digest} cannot be dropped: {error}", digest=digest, error=error)
             return None
         return body
 
     async def _keep(self, repository: str, manifest: Manifest) -> None:
-        if manifest.body is not None:
+        if manifest.body is None:
+            # What a HEAD tells is not verified by anything, and what is held is held for ever.
+            return
+        try:
+            writer = await self._store.write(manifest.digest)
             try:
-                writer = await self._store.write(manifest.digest)
-                try:
-                    await writer.announce(manifest.size)
-                    await writer.write(manifest.body[writer.offset :])
-                    await writer.commit()
-                except BaseException:
-                    await writer.cancel()
-                    raise
-            except (WriterBusy, DigestMismatch):
-                pass
-            except StorageError as error:
-                self._log.error("{digest} is not cached: {error}", digest=manifest.digest, error=error)
+                await writer.announce(manifest.size)
+                await writer.write(manifest.body[writer.offset :])
+                await writer.commit()
+            except BaseException:
+                await writer.cancel()
+                raise
+        except (WriterBusy, DigestMismatch):
+            pass
+        except StorageError as error:
+            self._log.error("{digest} is not cached: {error}", digest=manifest.digest, error=error)
         self._catalog.hold(repository, manifest.digest, manifest.media_type, manifest.size)
 
 
@@ -305,9 +313,3 @@ def acceptable(accept: Sequence[str], media_type: str) -> bool:
         if named in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
             return True
     return False
-
-
-def _pause(error: Exception) -> float:
-    """Seconds for which not to ask again after this."""
-    retry = dict(error.headers).get("Retry-After", "") if isinstance(error, TooManyRequests) else ""
-    return min(float(retry), LONGEST_PAUSE) if retry.isdigit() else PAUSE
