@@ -5,11 +5,13 @@ The law: this module only leads each question to who answers it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from attrs import frozen
 from zope.interface import implementer
 
+from docxy.errors import Unauthorized
 from docxy.names import Digest, Reference
 from docxy.pull.access import IAccess
 from docxy.pull.blobs import BlobCache
@@ -21,6 +23,8 @@ from docxy.pull.prefetch import Prefetch
 from docxy.pull.status import CacheStatus
 from docxy.ranges import Range
 from docxy.upstream.remote import Remote
+
+T = TypeVar("T")
 
 
 @implementer(IPull)
@@ -47,7 +51,8 @@ class CachedPull:
     async def manifest(
         self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
     ) -> PulledManifest:
-        pulled = await self.manifests.get(repository, reference, Client(authorization, accept, head=False))
+        client = Client(authorization, accept, head=False)
+        pulled = await self._challenged(self.manifests.get(repository, reference, client))
         if self.prefetch is not None and not self.access.cached_only(repository, authorization):
             credential = self.access.credential(authorization)
             self.prefetch.start(repository, pulled.manifest, authorization, credential)
@@ -56,34 +61,48 @@ class CachedPull:
     async def head_manifest(
         self, repository: str, reference: Reference, accept: Sequence[str], authorization: str | None
     ) -> PulledManifest:
-        return await self.manifests.get(repository, reference, Client(authorization, accept, head=True))
+        client = Client(authorization, accept, head=True)
+        return await self._challenged(self.manifests.get(repository, reference, client))
 
     async def blob(self, repository: str, digest: Digest, asked: Range | None, authorization: str | None) -> PulledBlob:
-        cached_only = self.access.cached_only(repository, authorization)
-        await self.access.allow(repository, None, authorization, digest)
+        cached_only = await self._challenged(self._allow(repository, digest, authorization))
         credential = self.access.credential(authorization)
         return await self.blobs.blob(repository, digest, asked, authorization, credential, cached_only)
 
     async def blob_size(
         self, repository: str, digest: Digest, authorization: str | None
     ) -> tuple[int | None, CacheStatus]:
-        cached_only = self.access.cached_only(repository, authorization)
-        await self.access.allow(repository, None, authorization, digest)
+        cached_only = await self._challenged(self._allow(repository, digest, authorization))
         credential = self.access.credential(authorization)
         return await self.blobs.size(repository, digest, authorization, credential, cached_only)
 
     async def tags(self, repository: str, query: str, authorization: str | None) -> PulledListing:
-        return await self.listings.get(
-            repository,
-            f"tags/list?{query}",
-            authorization,
-            lambda: self.remote.tags(repository, query, authorization),
+        page = f"tags/list?{query}"
+        return await self._challenged(
+            self.listings.get(
+                repository, page, authorization, lambda: self.remote.tags(repository, query, authorization)
+            )
         )
 
     async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
-        return await self.listings.get(
-            repository,
-            f"referrers/{digest}?{query}",
-            authorization,
-            lambda: self.remote.referrers(repository, digest, query, authorization),
+        page = f"referrers/{digest}?{query}"
+        return await self._challenged(
+            self.listings.get(
+                repository, page, authorization, lambda: self.remote.referrers(repository, digest, query, authorization)
+            )
         )
+
+    async def _allow(self, repository: str, digest: Digest, authorization: str | None) -> bool:
+        """Returns when the client may read the repository: whether only from the cache."""
+        cached_only = self.access.cached_only(repository, authorization)
+        await self.access.allow(repository, None, authorization, digest)
+        return cached_only
+
+    async def _challenged(self, work: Awaitable[T]) -> T:
+        """A pass that does not do is refused as no credential is: with the challenge that leads to another."""
+        try:
+            return await work
+        except Unauthorized as error:
+            if not error.headers:
+                await self.login.ping(None)
+            raise

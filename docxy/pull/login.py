@@ -92,11 +92,12 @@ class RelayedLogin:
     """None without a cache: there is nothing a pass could reach."""
 
     async def ping(self, authorization: str | None) -> None:
-        if authorization is None:
+        reached = None if self.strangers is None else self.strangers.passes.read(authorization)
+        if authorization is None or (reached is not None and not reached):
             asked = await self.relay.challenge()
             if asked:
                 raise Unauthorized("authentication is required", headers=self.authorizer.headers(asked))
-        elif self.strangers is None or self.strangers.passes.read(authorization) is None:
+        elif reached is None:
             await self.remote.ping(authorization)
 
     async def token(

@@ -51,9 +51,17 @@ class Passes:
         return at is not None and self.catalog.seconds() - at < PUBLIC_FOR
 
     def read(self, authorization: str | None) -> frozenset[str] | None:
-        """The repositories a client's pass reaches; None when its Authorization is no good pass."""
+        """The repositories a client's pass reaches, none when it is not good (any more).
+
+        None when its Authorization does not even claim to be a pass.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
+            return None
+        try:
+            if jwt.decode(token, options={"verify_signature": False}).get("iss") != _ISSUER:
+                return None
+        except (jwt.InvalidTokenError, ValueError):
             return None
         try:
             claims = jwt.decode(
@@ -66,7 +74,7 @@ class Passes:
                 options={"verify_exp": False, "verify_iat": False, "require": ["exp", "aud", "iss"]},
             )
             if float(claims["exp"]) < self.catalog.seconds():
-                return None
+                return frozenset()
             return frozenset(str(name) for name in claims["repositories"])
         except (jwt.InvalidTokenError, LookupError, TypeError, ValueError):
-            return None
+            return frozenset()
