@@ -120,9 +120,8 @@ def _claimed(tree: Tree, digest: Digest, owner: int, announced: Callable[[Digest
     return Claim(owner, os.open(path, os.O_RDONLY), found.st_size, size)
 
 
-def append(owner: int, pieces: Sequence[bytes], offset: int, hasher: _Hash) -> int:
-    """Write and hash the pieces; how many bytes they are."""
-    pieces = _joined(pieces)
+def append(owner: int, pieces: Sequence[bytes], offset: int) -> int:
+    """Write the pieces; how many bytes they are."""
     total = 0
     for start in range(0, len(pieces), _IOV):
         some = pieces[start : start + _IOV]
@@ -133,12 +132,10 @@ def append(owner: int, pieces: Sequence[bytes], offset: int, hasher: _Hash) -> i
             while rest:
                 rest = rest[os.pwrite(owner, rest, offset + total + wanted - len(rest)) :]
         total += wanted
-    for piece in pieces:
-        hasher.update(piece)
     return total
 
 
-def _joined(pieces: Sequence[bytes]) -> Sequence[bytes]:
+def joined(pieces: Sequence[bytes]) -> Sequence[bytes]:
     """Small pieces as one: each write and hash of its own would fight for the interpreter's lock."""
     if len(pieces) > 1 and sum(map(len, pieces)) < len(pieces) * (32 << 10):
         return [b"".join(pieces)]

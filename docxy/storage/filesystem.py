@@ -295,11 +295,9 @@ class FilesystemStore:
         awaited between pieces.  Raises StorageError when it cannot be deleted.
         """
         path = self._tree.blob(digest)
-        with explained("check", path):
-            try:
-                checked = await self._in_thread(Check, digest, path)
-            except FileNotFoundError:
-                return None
+        checked = await shielded(self._check(digest, path), abandoned=lambda check: check.close() if check else None)
+        if checked is None:
+            return None
         try:
             while await self._in_thread(checked.go_on):
                 if pause is not None:
@@ -311,6 +309,13 @@ class FilesystemStore:
         self._log.error("{path} is damaged ({why}): deleted", path=path, why=checked.why)
         await self.delete(digest)
         return False
+
+    async def _check(self, digest: Digest, path: str) -> Check | None:
+        with explained("check", path):
+            try:
+                return await self._in_thread(Check, digest, path)
+            except FileNotFoundError:
+                return None
 
     # -- book-keeping
 

@@ -62,6 +62,13 @@ class Watch:
         body = self._body
         if body.owned or body.closed or body.state in (State.VERIFIED, State.CANCELLED):
             return
+        try:
+            self._look(body)
+        except OSError as error:
+            self._log.error("cannot follow {digest}: {error}", digest=body.digest, error=error)
+            body.update(state=State.CANCELLED)
+
+    def _look(self, body: Body) -> None:
         found = os.fstat(body.descriptor)
         if files.try_lock(body.descriptor, fcntl.LOCK_SH):
             # The writer is done or gone.  A committed blob stays locked: it is being read.

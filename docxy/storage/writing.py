@@ -9,10 +9,11 @@ fill is closed, so that another writer may own it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _AHEAD = 1 << 20
 """Bytes that may wait for the thread before `write` does."""
 
+_CATCH_UP = 16 << 20
+"""Bytes of an interrupted fill that are hashed with each write."""
+
 
 @define(eq=False)
 class Fill:
@@ -47,22 +51,27 @@ class Fill:
 
     def append(self, path: str, pieces: Sequence[bytes], offset: int) -> int:
         """How many bytes were written."""
+        pieces = files.joined(pieces)
         with explained("write", path):
-            self._catch_up(offset)
-            wrote = files.append(self.owner, pieces, offset, self.hasher)
-            self.hashed += wrote
+            wrote = files.append(self.owner, pieces, offset)
+            if self.hashed == offset:
+                for piece in pieces:
+                    self.hasher.update(piece)
+                self.hashed += wrote
+            else:
+                # What an interrupted writer left: its hash died with it.  Readers wait for the new
+                # bytes, not for the hash, so it catches up by and by.
+                self._catch_up(min(offset + wrote, self.hashed + _CATCH_UP))
             return wrote
 
     def matches(self, path: str, size: int) -> bool:
-        """Whether these are the bytes, and as many as the digest names."""
+        """Whether these are the bytes, and as many as were announced."""
         with explained("read", path):
             self._catch_up(size)
             return os.fstat(self.owner).st_size == size == self.hashed and self.digest.matches(self.hasher)
 
-    def _catch_up(self, offset: int) -> None:
-        """Hash what an interrupted writer left: its hash died with it."""
-        if self.hashed < offset:
-            self.hashed = files.hash_range(self.owner, self.hashed, offset, self.hasher)
+    def _catch_up(self, end: int) -> None:
+        self.hashed = files.hash_range(self.owner, self.hashed, end, self.hasher)
 
 
 @implementer(IBlobWriter)
@@ -91,6 +100,7 @@ class FileWriter:
     _error: BaseException | None = field(init=False, default=None)
     _ended: bool = field(init=False, default=False)
     _progress: Changes = field(init=False, factory=Changes)
+    _turn: DeferredLock = field(init=False, factory=DeferredLock)
 
     _log = Logger()
 
@@ -117,10 +127,19 @@ class FileWriter:
 
     async def announce(self, size: int) -> None:
         self._must_go_on()
-        await shielded(self._announce(size))
+        await shielded(self._in_turn(self._announce(size)))
+
+    async def _in_turn(self, step: Coroutine[Any, Any, None]) -> None:
+        """One step after the other: what nobody waits for any more may still be at work."""
+        await self._turn.acquire()
+        try:
+            await step
+        finally:
+            self._turn.release()
 
     async def _announce(self, size: int) -> None:
         await self._idle()
+        self._must_go_on()
         if self._body.size not in (None, size):
             with explained("write", self._path):
                 claim = await self._in_thread(files.restart, self._tree, self.digest)
@@ -196,7 +215,7 @@ class FileWriter:
     # -- ending
 
     async def commit(self) -> None:
-        await shielded(self._commit())
+        await shielded(self._in_turn(self._commit()))
 
     async def _commit(self) -> None:
         await self._idle()
@@ -230,7 +249,7 @@ class FileWriter:
 
     async def cancel(self) -> None:
         if not self._ended:
-            await shielded(self._cancel())
+            await shielded(self._in_turn(self._cancel()))
 
     async def _cancel(self) -> None:
         self._pending.clear()
@@ -265,7 +284,7 @@ class FileWriter:
 
     async def release(self) -> None:
         if not self._ended:
-            await shielded(self._release())
+            await shielded(self._in_turn(self._release()))
 
     async def _release(self) -> None:
         await self._idle()

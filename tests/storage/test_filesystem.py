@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from docxy.storage.filesystem import FilesystemStore
 from tests.storage.contract import StoreContract
-from tests.storage.fixtures import in_thread
+from tests.storage.fixtures import KIB, blob, fetch, in_thread, keep
 
 
 class FilesystemContractTests(StoreContract, TestCase):
@@ -18,3 +25,97 @@ class FilesystemContractTests(StoreContract, TestCase):
         store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(store.stop()))
         return store
+
+
+class ThreadTests(TestCase):
+    """What is done where, and who waits for what."""
+
+    def setUp(self) -> None:
+        self.stuck: list[Callable[[], object]] | None = None
+        self.store = FilesystemStore(self.mktemp(), 1 << 30, Clock(), self.in_thread)
+        self.store.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
+
+    def in_thread(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Real threads, unless they are made to be stuck."""
+        if self.stuck is None:
+            return in_thread()(work, *args, **kwargs)
+        result: Deferred[Any] = Deferred()
+        self.stuck.append(lambda: in_thread()(work, *args, **kwargs).chainDeferred(result))
+        return result
+
+    async def test_nothing_large_on_the_reactor(self) -> None:
+        """Bytes are written, hashed and synced in other threads than the reactor's."""
+        threads: dict[str, set[bool]] = {}
+
+        def watched(name: str) -> Any:
+            real = getattr(os, name)
+
+            def call(*args: Any) -> Any:
+                threads.setdefault(name, set()).add(threading.current_thread() is threading.main_thread())
+                return real(*args)
+
+            return mock.patch.object(os, name, call)
+
+        with watched("pwritev"), watched("fsync"), watched("rename"), watched("unlink"):
+            digest, data = blob(3 << 20)
+            await keep(self.store, digest, data)
+            await self.store.delete(digest)
+        self.assertEqual(threads, {name: {False} for name in ("pwritev", "fsync", "rename", "unlink")})
+
+    async def test_backpressure(self) -> None:
+        """When the disk is stuck, `write` stops returning after a megabyte or two, and goes on with the disk."""
+        digest, data = blob(8 << 20)
+        writer = await self.store.write(digest)
+        await writer.announce(len(data))
+        self.stuck = []
+        taken = 0
+        for start in range(0, len(data), 256 * KIB):
+            waiting = Deferred.fromCoroutine(writer.write(data[start : start + 256 * KIB]))
+            taken += 256 * KIB
+            if not waiting.called:
+                break
+        self.assertLessEqual(taken, 2 << 20)
+        self.assertEqual(len(self.stuck), 1)
+        self.assertEqual(writer.offset, taken)
+        stuck, self.stuck = self.stuck, None
+        stuck[0]()
+        await waiting
+        for start in range(taken, len(data), 256 * KIB):
+            await writer.write(data[start : start + 256 * KIB])
+        await writer.commit()
+        self.assertEqual(await fetch(self.store, digest), data)
+
+    async def test_commit_not_cut_short(self) -> None:
+        """Who stops waiting for a commit does not stop it."""
+        digest, data = blob(KIB)
+        writer = await self.store.write(digest)
+        await writer.announce(len(data))
+        await writer.write(data)
+        commit = Deferred.fromCoroutine(writer.commit())
+        commit.addErrback(lambda reason: None)
+        commit.cancel()
+        await writer.cancel()
+        self.assertEqual(await fetch(self.store, digest), data)
+
+    async def test_large_resume(self) -> None:
+        """An interrupted fill that is much larger than what is hashed at once is verified as a whole."""
+        digest, data = blob(40 << 20)
+        for end in (36 << 20, 37 << 20, 40 << 20):
+            writer = await self.store.write(digest)
+            await writer.announce(len(data))
+            while writer.offset < end:
+                await writer.write(data[writer.offset : min(end, writer.offset + 256 * KIB)])
+            if end < len(data):
+                await writer.release()
+        await writer.commit()
+        self.assertIs(await self.store.verify(digest), True)
+
+    async def test_one_descriptor(self) -> None:
+        """Any number of readers of a blob use one descriptor."""
+        digest, data = blob(KIB)
+        await keep(self.store, digest, data)
+        readers = [await self.store.open(digest) for _ in range(50)]
+        self.assertEqual(len({reader.fileno() for reader in readers}), 1)
+        for reader in readers:
+            reader.close()
