@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -115,6 +116,19 @@ class LoadTests(Case):
         self.assertEqual(handshake(options).get_protocol_version_name(), "TLSv1.3")
         self.assertEqual(handshake(options, highest=SSL.TLS1_2_VERSION).get_protocol_version_name(), "TLSv1.2")
         self.assertRaises(SSL.Error, handshake, options, highest=SSL.TLS1_1_VERSION)
+
+    def test_versions_are_our_own_choice(self) -> None:
+        """The lowest version is set here, as not every system's OpenSSL refuses the old ones by itself."""
+        made: dict[str, Any] = {}
+
+        def options(**chosen: Any) -> CertificateOptions:
+            made.update(chosen)
+            return CertificateOptions(**chosen)
+
+        self.patch(tls, "CertificateOptions", options)
+        self.put(issue("mirror.example"))
+        tls.load(self.cert, self.key)
+        self.assertIs(made["raiseMinimumTo"], TLSVersion.TLSv1_2)
 
     def test_names(self) -> None:
         """What the certificate covers is known; the URL takes its first name that is no wildcard."""
