@@ -118,7 +118,7 @@ class Fill:
                 if self._writer.offset == self._writer.size:
                     return
                 raise UpstreamError(f"{current.response.source} ended the body early")
-            except RegistryError as error:
+            except (UpstreamError, TooManyRequests) as error:
                 current = None
                 attempt = 1 if self._writer.offset > before else attempt + 1
                 if attempt > ATTEMPTS:

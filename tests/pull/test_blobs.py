@@ -24,8 +24,8 @@ HIT = "docxy; hit"
 class Shared(MirrorCase):
     """What holds in every mode."""
 
-    async def stream_blob(self, digest: object, **options: bool) -> Streamed:
-        return await self.mirror.stream(f"/v2/{REPOSITORY}/blobs/{digest}", keep=False, **options)
+    async def stream_blob(self, digest: object, paused: bool = False) -> Streamed:
+        return await self.mirror.stream(f"/v2/{REPOSITORY}/blobs/{digest}", keep=False, paused=paused)
 
     async def fan_out(self, **headers: str) -> None:
         """100 clients on one cold blob whose upstream stalls half way: one GET, and nobody waits for the end."""
@@ -142,7 +142,8 @@ class FanOut(Shared):
         part = blob.size // 98
         parts = [(first, min(first + part, blob.size)) for first in range(0, blob.size, part)]
         path = f"/v2/{REPOSITORY}/blobs/{digest}"
-        asked: list[dict[str, str | list[str]]] = [{}, {}, *({"Range": f"bytes={a}-{b - 1}"} for a, b in parts)]
+        asked: list[dict[str, str | list[str]]] = [{}, {}]
+        asked += [{"Range": f"bytes={first}-{stop - 1}"} for first, stop in parts]
         got = await gatherResults(
             [Deferred.fromCoroutine(self.mirror.stream(path, headers, keep=False)) for headers in asked]
         )

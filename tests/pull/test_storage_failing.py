@@ -264,10 +264,7 @@ class Failing(MirrorCase):
         self.plan.claim = True
         digest = self.upstream.add_blob(REPOSITORY, BLOB)
         self.upstream.on("blob", Fault(flip=5))
-        got = await self.mirror.stream(f"/v2/{REPOSITORY}/blobs/{digest}")
-        await got.client.ended
-        self.assertFalse(got.client.whole)
-        self.assertLess(got.client.received, BLOB.size)
+        self.assertLess(await self.mirror.cut(f"/v2/{REPOSITORY}/blobs/{digest}"), BLOB.size)
 
 
 LAST = f"bytes={BLOB.size - 1}-{BLOB.size - 1}"
