@@ -6,7 +6,7 @@ The law: nothing below this module knows where its collaborators come from.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from urllib.parse import urlsplit
 
@@ -78,7 +78,7 @@ class Assembly:
 
     config: Config
     public_url: str
-    fetcher: Fetcher
+    fetchers: Mapping[str, Fetcher]
     realms: Realms
     cache: Cache | None
     """None: a pure proxy."""
@@ -88,18 +88,19 @@ class Assembly:
         """One upstream, as clients are given it."""
         passes = None if self.cache is None else Passes(self.cache.catalog, upstream.name)
         known = None if self.cache is None else UpstreamCatalog(self.cache.catalog, upstream.name)
-        service = TokenService(upstream, self.fetcher, self.realms)
+        fetcher = self.fetchers[upstream.name]
+        service = TokenService(upstream, fetcher, self.realms)
         access: IAccess
         login: ILogin
         if self.config.auth is AuthMode.NONE:
-            remote = Remote(upstream, self.fetcher, OwnAuthorizer(Tokens(service, self.clock), upstream.name))
+            remote = Remote(upstream, fetcher, OwnAuthorizer(Tokens(service, self.clock), upstream.name))
             login = NoLogin(self.clock)
             access = OpenAccess()
         else:
             memory = NoMemory() if self.cache is None else CatalogMemory(self.cache.catalog, upstream.name)
-            relay = TokenRelay(upstream, self.fetcher, service, self.clock, memory)
+            relay = TokenRelay(upstream, fetcher, service, self.clock, memory)
             authorizer = ClientAuthorizer(f"{self.public_url}/auth/token", upstream.name, relay.saw)
-            remote = Remote(upstream, self.fetcher, authorizer)
+            remote = Remote(upstream, fetcher, authorizer)
             strangers = None if known is None or passes is None else Strangers(known, passes)
             login = RelayedLogin(remote, relay, authorizer, self.clock, strangers)
             access = OpenAccess() if known is None or passes is None else ClientAccess(remote, known, passes)
@@ -123,14 +124,22 @@ class Assembly:
         )
 
 
-def build_site(config: Config, public_url: str, agent: IAgent, clock: IReactorTime, cache: Cache | None) -> Site:
+def build_site(
+    config: Config,
+    public_url: str,
+    agents: Callable[[Upstream], IAgent],
+    clock: IReactorTime,
+    cache: Cache | None,
+) -> Site:
     """The registry's site.
+
+    `agents`: each upstream's way out.
 
     `public_url`: without a trailing slash; the realm is built from it.
     """
     ours = urlsplit(public_url)
     router = Router(config.upstreams, ourselves=[name for name in (ours.netloc, ours.hostname) if name])
-    fetcher = Fetcher(agent, clock, config.timeouts)
-    assembly = Assembly(config, public_url, fetcher, Realms(PublicSuffixList()), cache, clock)
+    fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
+    assembly = Assembly(config, public_url, fetchers, Realms(PublicSuffixList()), cache, clock)
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
     return make_site(router, V2(router, pulls, clock, config.timeouts.client), Token(router, pulls))

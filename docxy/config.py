@@ -23,6 +23,14 @@ class AuthMode(enum.Enum):
 
 
 @frozen
+class Credential:
+    """An account at an upstream."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@frozen
 class Upstream:
     """One registry behind us."""
 
@@ -38,6 +46,26 @@ class Upstream:
     """Host headers (no port) that mean this upstream."""
     realm_hosts: frozenset[str] = frozenset()
     """Hosts its token service may have besides its own host and registrable domain."""
+    private: bool = False
+    """Whether it may lead to addresses that are not on the public internet."""
+    ca_file: str | None = None
+    """PEM file with the CAs to trust; None: the system's."""
+    proxy: str | None = None
+    """`http://[user:password@]host:port` of the HTTP proxy to go through."""
+    max_connections: int = 0
+    """Connections to each of its origins at once; 0: no limit."""
+    endpoints: tuple[str, ...] = ()
+    """Other URLs that serve the same, asked in this order when `url` fails."""
+    credentials: tuple[Credential, ...] = ()
+    """Accounts of docxy's own at this upstream, used in turn; only without transparent auth."""
+    auth: AuthMode | None = None
+    """None: as for all upstreams."""
+    tag_ttl: float | None = None
+    """Seconds; None: as for all upstreams."""
+    allow: tuple[str, ...] = ()
+    """Globs of the repositories that may be pulled; none: all that are not denied."""
+    deny: tuple[str, ...] = ()
+    """Globs of repositories that may not."""
 
 
 DOCKER_HUB = Upstream(

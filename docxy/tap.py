@@ -24,14 +24,16 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python import usage
+from twisted.web.iweb import IAgent
 from twisted.web.server import Site
 
 import docxy
 from docxy import tls
 from docxy.assembly import build_site
 from docxy.caching import open_cache
-from docxy.config import Config, ConfigError
-from docxy.options import OPTIONS, load
+from docxy.config import Config, ConfigError, Upstream
+from docxy.option_table import OPTIONS
+from docxy.options import load
 from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
 from docxy.upstream.agent import make_agent
 from docxy.web.redirect import Redirect
@@ -149,9 +151,13 @@ def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IServ
     Called with the privileges the daemon runs with.  The service is started before the site
     serves and stopped when its last request has ended.
     """
-    agent, pool = make_agent(reactor, config.timeouts)
     depends = MultiService()
-    depends.addService(Closing(pool.closeCachedConnections))
+
+    def agent(upstream: Upstream) -> IAgent:
+        agent, pool = make_agent(reactor, config.timeouts, upstream)
+        depends.addService(Closing(pool.closeCachedConnections))
+        return agent
+
     caching = open_cache(config, reactor)
     if caching is not None:
         depends.addService(caching)

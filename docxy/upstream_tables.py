@@ -6,12 +6,15 @@ Pure.  The law: no name, alias or host means two upstreams.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from attrs import evolve, fields
 
 from docxy import values
 from docxy.config import DOCKER_HUB, ConfigError, Upstream
+from docxy.upstream.guard import is_public
 
 
 def from_tables(tables: Any, file: str) -> tuple[Upstream, ...]:
@@ -36,7 +39,7 @@ def from_url(url: str) -> Upstream:
         return DOCKER_HUB
     if name in DOCKER_HUB.aliases:
         return evolve(DOCKER_HUB, url=url)
-    return Upstream(name=name, url=url)
+    return Upstream(name=name, url=url, private=is_private(url))
 
 
 def _from_table(table: Mapping[str, Any], source: str) -> Upstream:
@@ -60,6 +63,7 @@ def _from_table(table: Mapping[str, Any], source: str) -> Upstream:
     changed: dict[str, Any] = {}
     if "url" in table:
         changed["url"] = parsed("url", table["url"], values.origin)
+        changed["private"] = is_private(changed["url"])
     if "library" in table:
         if not isinstance(table["library"], bool):
             raise ConfigError(f"{source}: library: {values.shown(table['library'])} is not true or false")
@@ -70,3 +74,16 @@ def _from_table(table: Mapping[str, Any], source: str) -> Upstream:
                 raise ConfigError(f"{source}: {key}: {values.shown(table[key])} is not an array of strings")
             changed[key] = frozenset(parsed(key, raw, parse) for raw in table[key])
     return evolve(known, **changed)
+
+
+def is_private(url: str) -> bool:
+    """Whether a URL itself says that it is not of the public internet, by its address or the kind of its name."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+    return not is_public(host)
+
+
+_PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test", ".svc")

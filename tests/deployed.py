@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from docxy.config import Config
-from docxy.options import OPTIONS
+from docxy.option_table import OPTIONS
 from docxy.tap import Options
 
 TOP = Path(__file__).resolve().parent.parent

@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from docxy import values
 from docxy.config import DOCKER_HUB, AuthMode, Config, ConfigError, Timeouts, Upstream
-from docxy.options import OPTIONS, load
+from docxy.option_table import OPTIONS
+from docxy.options import load
 
 
 class Case(SynchronousTestCase):

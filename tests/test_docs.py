@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import Upstream
 from docxy.errors import RegistryError
-from docxy.options import OPTIONS, Option, load
+from docxy.option_table import OPTIONS, Option
+from docxy.options import load
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -27,7 +27,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from docxy import __version__, tls
-from docxy.options import OPTIONS
+from docxy.option_table import OPTIONS
 from docxy.tap import Options, derived_url
 from tests.certificates import Issued, issue
 from tests.deployed import TOP, Daemon, bare_environment, fetch, free_port, start_docxy

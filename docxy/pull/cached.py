@@ -11,7 +11,7 @@ from typing import TypeVar
 from attrs import frozen
 from zope.interface import implementer
 
-from docxy.errors import Unauthorized
+from docxy.errors import ManifestUnknown, NameUnknown, Unauthorized
 from docxy.names import Digest, Reference
 from docxy.pull.access import IAccess
 from docxy.pull.blobs import BlobCache
@@ -22,7 +22,7 @@ from docxy.pull.manifests import Client, ManifestCache
 from docxy.pull.prefetch import Prefetch
 from docxy.pull.status import CacheStatus
 from docxy.ranges import Range
-from docxy.upstream.remote import Remote
+from docxy.upstream.remote import Listing, Remote
 
 T = TypeVar("T")
 
@@ -77,20 +77,18 @@ class CachedPull:
         return await self.blobs.size(repository, digest, authorization, credential, cached_only)
 
     async def tags(self, repository: str, query: str, authorization: str | None) -> PulledListing:
+        async def ask() -> Listing:
+            return await self.remote.tags(repository, query, authorization)
+
         page = f"tags/list?{query}"
-        return await self._challenged(
-            self.listings.get(
-                repository, page, authorization, lambda: self.remote.tags(repository, query, authorization)
-            )
-        )
+        return await self._challenged(self.listings.get(repository, page, authorization, NameUnknown, ask))
 
     async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
+        async def ask() -> Listing:
+            return await self.remote.referrers(repository, digest, query, authorization)
+
         page = f"referrers/{digest}?{query}"
-        return await self._challenged(
-            self.listings.get(
-                repository, page, authorization, lambda: self.remote.referrers(repository, digest, query, authorization)
-            )
-        )
+        return await self._challenged(self.listings.get(repository, page, authorization, ManifestUnknown, ask))
 
     async def _allow(self, repository: str, digest: Digest, authorization: str | None) -> bool:
         """Returns when the client may read the repository: whether only from the cache."""

@@ -12,11 +12,12 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import Logger
 
-from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
+from docxy.errors import Denied, RegistryError, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
 from docxy.flight import SingleFlight
 from docxy.pull.access import IAccess
 from docxy.pull.interfaces import PulledListing
-from docxy.pull.manifests import TagRules
+from docxy.pull.limits import Limits, pause
+from docxy.pull.manifests import NEGATIVE_FOR, TagRules
 from docxy.pull.status import CacheStatus
 from docxy.storage.records import ListingRecord, UpstreamCatalog
 from docxy.upstream.remote import Listing
@@ -24,6 +25,8 @@ from docxy.upstream.remote import Listing
 MAX_KEPT = 1024 * 1024
 """Bytes of a page; longer ones are passed on and not kept."""
 
+_Key = tuple[str, str, str]
+"""Repository, page, credential."""
 Ask = Callable[[], Coroutine[Any, Any, Listing]]
 
 
@@ -36,10 +39,17 @@ class ListingCache:
         self._catalog = catalog
         self._access = access
         self._rules = rules
-        self._asking: SingleFlight[tuple[str, str, str], PulledListing] = SingleFlight()
+        self._asking: SingleFlight[_Key, PulledListing] = SingleFlight()
+        self._limits: Limits[_Key] = Limits(catalog.whole.seconds)
+        self._paused: dict[tuple[str, str], float] = {}
 
-    async def get(self, repository: str, page: str, authorization: str | None, ask: Ask) -> PulledListing:
-        """A page; `page` names it within the repository, `ask` asks the upstream in the client's name."""
+    async def get(
+        self, repository: str, page: str, authorization: str | None, unknown: type[RegistryError], ask: Ask
+    ) -> PulledListing:
+        """A page; `page` names it within the repository, `ask` asks the upstream in the client's name.
+
+        `unknown`: what `ask` raises when there is none.
+        """
         record = self._catalog.listing(repository, page)
         if self._access.cached_only(repository, authorization):
             if record is None:
@@ -51,17 +61,35 @@ class ListingCache:
             await self._access.allow(repository, None, authorization, None)
             if self._access.allowed_lately(repository, authorization):
                 return self._kept(record, None)
-        key = (repository, page, self._access.credential(authorization))
-        return await self._asking.do(key, lambda: self._ask(repository, page, authorization, ask, record))
+        elif record is not None and self._is_paused(repository, page, authorization):
+            return self._kept(record, "stale-upstream-paused")
+        credential = self._access.credential(authorization)
+        missed = self._catalog.missed(repository, page, credential)
+        if missed is not None:
+            raise unknown(missed)
+        key = (repository, page, credential)
+        self._limits.check(key)
+        joined = key in self._asking
+        pulled = await self._asking.do(key, lambda: self._ask(key, authorization, unknown, ask, record))
+        return evolve(pulled, status=evolve(pulled.status, collapsed=True)) if joined else pulled
 
     async def _ask(
-        self, repository: str, page: str, authorization: str | None, ask: Ask, record: ListingRecord | None
+        self,
+        key: _Key,
+        authorization: str | None,
+        unknown: type[RegistryError],
+        ask: Ask,
+        record: ListingRecord | None,
     ) -> PulledListing:
+        repository, page, credential = key
         try:
             listing = await ask()
         except (UpstreamError, TooManyRequests) as error:
+            if isinstance(error, TooManyRequests):
+                self._limits.note(key, error)
             if record is None or not self._access.allowed_lately(repository, authorization):
                 raise
+            self._paused[(repository, page)] = self._catalog.whole.seconds() + pause(error)
             self._log.warn(
                 "{repository}/{page} is served stale: {error}", repository=repository, page=page, error=error
             )
@@ -69,10 +97,23 @@ class ListingCache:
         except (Unauthorized, Denied):
             self._access.refused(repository, authorization)
             raise
+        except unknown as error:
+            until = self._catalog.whole.seconds() + NEGATIVE_FOR
+            self._catalog.miss(repository, page, credential, error.message, until)
+            if self._access.allowed_lately(repository, authorization):
+                self._catalog.drop_listing(repository, page)
+            raise
         self._access.granted(repository, authorization)
-        if len(listing.body) <= MAX_KEPT:
+        stored = len(listing.body) <= MAX_KEPT
+        if stored:
             self._catalog.keep_listing(repository, page, listing.media_type, listing.body, listing.link)
-        return PulledListing(listing, CacheStatus(fwd="miss" if record is None else "stale"))
+        return PulledListing(listing, CacheStatus(fwd="miss" if record is None else "stale", stored=stored))
+
+    def _is_paused(self, repository: str, page: str, authorization: str | None) -> bool:
+        """Whether the upstream just failed to answer, and the client may go on without."""
+        now = self._catalog.whole.seconds()
+        self._paused = {each: until for each, until in self._paused.items() if until > now}
+        return (repository, page) in self._paused and self._access.allowed_lately(repository, authorization)
 
     def _age(self, record: ListingRecord) -> float:
         return self._catalog.whole.seconds() - record.checked

@@ -30,7 +30,7 @@ from docxy.pull.interfaces import PulledManifest
 from docxy.pull.limits import Limits, pause
 from docxy.pull.status import HIT, CacheStatus
 from docxy.storage.interfaces import BlobMissing, DigestMismatch, IBlobStore, State, StorageError, WriterBusy
-from docxy.storage.records import TagRecord, UpstreamCatalog
+from docxy.storage.records import HeldManifest, TagRecord, UpstreamCatalog
 from docxy.upstream.remote import Manifest, Remote
 
 NEGATIVE_FOR = 10.0
@@ -105,10 +105,11 @@ class ManifestCache:
         return await self._by_tag(repository, reference, client)
 
     async def _by_digest(self, repository: str, digest: Digest, client: Client) -> PulledManifest:
-        cached = await self._cached(repository, digest, client)
-        if cached is not None:
+        held = self._catalog.held_manifest(repository, digest)
+        cached = await self._cached(held, digest, client)
+        if held is not None and cached is not None:
             await self._access.allow(repository, digest, client.authorization, None)
-            return PulledManifest(cached, HIT)
+            return PulledManifest(cached, HIT, max(0, int(self._seconds() - held.seen)))
         if self._access.cached_only(repository, client.authorization):
             raise UpstreamUnavailable(f"{digest} is not cached, and its upstream's token service is down")
         return await self._once(repository, digest, client, lambda: self._fetch(repository, digest, client))
@@ -240,17 +241,15 @@ class ManifestCache:
             return None
         if client.head:
             return Manifest(record.media_type, record.digest, record.size, None)
-        return await self._cached(repository, record.digest, client)
+        return await self._cached(self._catalog.held_manifest(repository, record.digest), record.digest, client)
 
-    async def _cached(self, repository: str, digest: Digest, client: Client) -> Manifest | None:
-        known = self._catalog.manifest_type(repository, digest)
-        if known is None or not acceptable(client.accept, known[0]):
+    async def _cached(self, held: HeldManifest | None, digest: Digest, client: Client) -> Manifest | None:
+        if held is None or not acceptable(client.accept, held.media_type):
             return None
-        media_type, size = known
         if client.head:
-            return Manifest(media_type, digest, size, None)
+            return Manifest(held.media_type, digest, held.size, None)
         body = await self._load(digest)
-        return None if body is None else Manifest(media_type, digest, len(body), body)
+        return None if body is None else Manifest(held.media_type, digest, len(body), body)
 
     async def _load(self, digest: Digest) -> bytes | None:
         """A manifest's bytes, verified anew: they are few."""

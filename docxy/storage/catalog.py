@@ -28,8 +28,8 @@ from twisted.logger import Logger
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS held (
     upstream TEXT, repository TEXT, digest TEXT, kind TEXT, media_type TEXT, size INTEGER, seen REAL,
-    PRIMARY KEY (upstream, repository, digest, kind)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS held_seen ON held (seen);
+    used REAL, PRIMARY KEY (upstream, repository, digest, kind)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS held_used ON held (used);
 CREATE TABLE IF NOT EXISTS tags (
     upstream TEXT, repository TEXT, tag TEXT, digest TEXT, media_type TEXT, size INTEGER,
     checked REAL, retry REAL, PRIMARY KEY (upstream, repository, tag)) WITHOUT ROWID;
@@ -153,7 +153,7 @@ class Catalog:
         """
         now = self.seconds()
         for table, column, before in (
-            ("held", "seen", now - unseen),
+            ("held", "used", now - unseen),
             ("tags", "checked", now - unseen),
             ("listings", "checked", now - unseen),
             ("public", "at", now - unseen),

@@ -6,10 +6,25 @@ only because the upstream itself said so.
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 
 from docxy.names import Digest
 from docxy.storage.catalog import Catalog
+
+_USE_NOTED = 6 * 3600.0
+"""Seconds between two notes of a use: reading is cheap, writing less so."""
+
+
+@frozen
+class HeldManifest:
+    """A manifest as its repository served it."""
+
+    media_type: str
+    size: int
+    seen: float
+    """When the upstream last served it; seconds since the epoch."""
 
 
 @frozen
@@ -44,37 +59,47 @@ class UpstreamCatalog:
 
     def hold(self, repository: str, digest: Digest, media_type: str = "", size: int = 0) -> None:
         """The upstream just served this under this repository."""
+        now = self.whole.seconds()
         self.whole.run(
-            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             self.upstream,
             repository,
             str(digest),
             "manifest" if media_type else "blob",
             media_type,
             size,
-            self.whole.seconds(),
+            now,
+            now,
         )
 
     def holds_blob(self, repository: str, digest: Digest) -> bool:
-        """Whether the upstream once served this blob under this repository."""
-        row = self.whole.row(
-            "SELECT 1 FROM held WHERE upstream = ? AND repository = ? AND digest = ? AND kind = 'blob'",
-            self.upstream,
-            repository,
-            str(digest),
-        )
-        return row is not None
+        """Whether the upstream once served this blob under this repository; a use of it."""
+        return self._use(repository, digest, "blob") is not None
 
-    def manifest_type(self, repository: str, digest: Digest) -> tuple[str, int] | None:
-        """Media type and size of a manifest that the upstream once served under this repository."""
+    def held_manifest(self, repository: str, digest: Digest) -> HeldManifest | None:
+        """A manifest that the upstream once served under this repository; a use of it."""
+        row = self._use(repository, digest, "manifest")
+        return None if row is None else HeldManifest(str(row[0]), int(row[1]), float(row[2]))
+
+    def _use(self, repository: str, digest: Digest, kind: str) -> Any:
         row = self.whole.row(
-            "SELECT media_type, size FROM held WHERE upstream = ? AND repository = ? AND digest = ? "
-            "AND kind = 'manifest'",
+            "SELECT media_type, size, seen, used FROM held "
+            "WHERE upstream = ? AND repository = ? AND digest = ? AND kind = ?",
             self.upstream,
             repository,
             str(digest),
+            kind,
         )
-        return None if row is None else (str(row[0]), int(row[1]))
+        if row is not None and self.whole.seconds() - row[3] > _USE_NOTED:
+            self.whole.run(
+                "UPDATE held SET used = ? WHERE upstream = ? AND repository = ? AND digest = ? AND kind = ?",
+                self.whole.seconds(),
+                self.upstream,
+                repository,
+                str(digest),
+                kind,
+            )
+        return row
 
     def any_manifest(self, repository: str) -> Digest | None:
         """Some manifest that this repository held lately."""
@@ -181,6 +206,12 @@ class UpstreamCatalog:
             body,
             link,
             self.whole.seconds(),
+        )
+
+    def drop_listing(self, repository: str, page: str) -> None:
+        """The upstream has no such page any more."""
+        self.whole.run(
+            "DELETE FROM listings WHERE upstream = ? AND repository = ? AND page = ?", self.upstream, repository, page
         )
 
     def allow(self, repository: str, credential: str) -> None:

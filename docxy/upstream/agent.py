@@ -1,21 +1,28 @@
-"""Connections to upstreams: pooled, certificates checked, IPv6 and IPv4 raced.
+"""Connections to upstreams: pooled, limited, certificates checked, IPv6 and IPv4 raced.
 
-The law: this is the only way out of docxy.
+The law: this is the only way out of docxy, and each upstream has its own: what one is
+allowed (private addresses, a CA, a proxy), no other is.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-from twisted.internet.defer import Deferred
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
-from docxy.config import Timeouts
+from docxy.config import Timeouts, Upstream
+from docxy.errors import UpstreamError
+from docxy.upstream.guard import PublicReactor, PublicResolver
+from docxy.upstream.proxy import Proxy, TunnelEndpoint
 
 _POOLED = 64
 """Idle connections kept for each origin."""
@@ -23,6 +30,75 @@ _IDLE = 60
 """Seconds they are kept."""
 READ_SIZE = 256 * 1024
 """Bytes read from a socket at a time: fewer, larger pieces cost about half of what Twisted's 64 KiB do."""
+
+
+@define
+class Slots:
+    """How many connections each origin may have at once."""
+
+    limit: int
+    """0: as many as there are requests."""
+    _slots: dict[tuple[bytes, int], DeferredSemaphore] = field(factory=dict)
+
+    def of(self, origin: tuple[bytes, int]) -> DeferredSemaphore | None:
+        """What to acquire before connecting, None when there is no limit."""
+        if not self.limit:
+            return None
+        slots = self._slots.get(origin)
+        if slots is None:
+            slots = self._slots[origin] = DeferredSemaphore(self.limit)
+        return slots
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _Limited:
+    """Connects when the origin has a slot free, and gives it back when the connection ends."""
+
+    endpoint: IStreamClientEndpoint
+    slots: DeferredSemaphore
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        await self.slots.acquire()
+        try:
+            protocol: IProtocol = await self.endpoint.connect(factory)
+        except BaseException:
+            self.slots.release()
+            raise
+        lost = protocol.connectionLost
+
+        def connection_lost(reason: Failure) -> None:
+            self.slots.release()
+            lost(reason)
+
+        # The transport looks the method up on the protocol when the connection ends.
+        protocol.connectionLost = connection_lost  # type: ignore[method-assign]
+        return protocol
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _Guarded:
+    """Says why, when a name leads nowhere that may be connected to."""
+
+    endpoint: IStreamClientEndpoint
+    resolver: PublicResolver
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self.endpoint.connect(protocolFactory).addErrback(self._explain)
+
+    def _explain(self, reason: Failure) -> Failure:
+        if self.resolver.refused and isinstance(reason.value, DNSLookupError):
+            return Failure(
+                UpstreamError(
+                    f"its address {self.resolver.refused[0]} is not on the public internet; "
+                    f"set private = true for this upstream if that is right"
+                )
+            )
+        return reason
 
 
 @implementer(IStreamClientEndpoint)
@@ -48,25 +124,63 @@ def _read_large_pieces(protocol: IProtocol) -> IProtocol:
 
 @implementer(IAgentEndpointFactory)
 @frozen
-class Endpoints:
-    """Makes the endpoint for each origin."""
+class EndpointFactory:
+    """Makes the endpoint for each origin that requests of one upstream lead to."""
 
     reactor: Any
     policy: IPolicyForHTTPS
     connect_timeout: float
     """Seconds."""
+    public_only: bool
+    """Whether only addresses of the public internet are connected to."""
+    proxy: Proxy | None
+    slots: Slots
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        endpoint: Any = HostnameEndpoint(self.reactor, uri.host, uri.port, timeout=self.connect_timeout)
+        endpoint: Any = self._tcp(uri.host, uri.port)
+        slots = self.slots.of((uri.host, uri.port))
+        if slots is not None:
+            endpoint = _Limited(endpoint, slots)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _Tuned(endpoint)
 
+    def _tcp(self, host: bytes, port: int) -> IStreamClientEndpoint:
+        if self.proxy is not None:
+            # The proxy resolves the name; what it may reach is its operator's to say.
+            near = HostnameEndpoint(self.reactor, self.proxy.host, self.proxy.port, timeout=self.connect_timeout)
+            return TunnelEndpoint(near, self.proxy, host.decode("ascii"), port)
+        if not self.public_only:
+            return HostnameEndpoint(self.reactor, host, port, timeout=self.connect_timeout)
+        guarded = PublicReactor(self.reactor)
+        endpoint = HostnameEndpoint(guarded, host, port, timeout=self.connect_timeout)
+        return _Guarded(endpoint, guarded.nameResolver)
 
-def make_agent(reactor: Any, timeouts: Timeouts) -> tuple[IAgent, HTTPConnectionPool]:
-    """The agent, and its pool, whose idle connections are to be closed in the end."""
+
+def make_policy(ca_file: str | None) -> IPolicyForHTTPS:
+    """Whom to trust: the system's CAs, or those in a PEM file alone.  Raises OSError, ValueError."""
+    if ca_file is None:
+        return BrowserLikePolicyForHTTPS()
+    with open(ca_file, "rb") as file:
+        pem = file.read()
+    end = b"-----END CERTIFICATE-----"
+    certificates = [Certificate.loadPEM(part + end) for part in pem.split(end)[:-1]]
+    if not certificates:
+        raise ValueError("holds no PEM certificate")
+    return BrowserLikePolicyForHTTPS(trustRootFromCertificates(certificates))
+
+
+def make_agent(reactor: Any, timeouts: Timeouts, upstream: Upstream) -> tuple[IAgent, HTTPConnectionPool]:
+    """An upstream's agent, and its pool, whose idle connections are to be closed in the end."""
     pool = HTTPConnectionPool(reactor)
     pool.maxPersistentPerHost = _POOLED
     pool.cachedConnectionTimeout = _IDLE
-    endpoints = Endpoints(reactor, BrowserLikePolicyForHTTPS(), timeouts.connect)
-    return Agent.usingEndpointFactory(reactor, endpoints, pool), pool
+    factory = EndpointFactory(
+        reactor=reactor,
+        policy=make_policy(upstream.ca_file),
+        connect_timeout=timeouts.connect,
+        public_only=not upstream.private,
+        proxy=None if upstream.proxy is None else Proxy.parse(upstream.proxy),
+        slots=Slots(upstream.max_connections),
+    )
+    return Agent.usingEndpointFactory(reactor, factory, pool), pool

@@ -180,7 +180,7 @@ class Mirror:
     _pool: Any = field(init=False)
 
     def start(self) -> None:
-        first = Upstream(NAME, self.upstream.url, realm_hosts=frozenset({"localhost"}))
+        first = Upstream(NAME, self.upstream.url, realm_hosts=frozenset({"localhost"}), private=True)
         config = Config(
             cert=None,
             key=None,
@@ -194,9 +194,9 @@ class Mirror:
             tag_ttl=self.tag_ttl,
             prefetch=self.prefetch,
         )
-        agent, self._pool = make_agent(reactor, self.timeouts)
+        agent, self._pool = make_agent(reactor, self.timeouts, config.upstreams[0])
         self.cache = Cache.of(self.store, self.catalog, reactor)
-        self._watched = Watched(build_site(config, PUBLIC_URL, agent, reactor, self.cache), reactor)
+        self._watched = Watched(build_site(config, PUBLIC_URL, lambda _: agent, reactor, self.cache), reactor)
         self._port = reactor.listenTCP(0, cast(Any, self._watched), interface="127.0.0.1", backlog=200)
 
     async def stop(self) -> None:

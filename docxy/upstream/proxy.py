@@ -1,0 +1,155 @@
+"""The way out through an HTTP proxy (RFC 9110 section 9.3.6, CONNECT).
+
+The law: the proxy sees host and port of an upstream and nothing else that is https; what
+the environment says of proxies is asked once, when the daemon starts.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint, ITransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from docxy.errors import UpstreamError
+
+_LONGEST_ANSWER = 16 * 1024
+
+
+class ProxyRefused(UpstreamError):
+    """The proxy did not open a tunnel; the message names it and holds no credentials."""
+
+
+@frozen
+class Proxy:
+    """Where the proxy is."""
+
+    host: str
+    port: int
+    authorization: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """From `http://user:password@proxy.example:3128`; raises ValueError in words for the operator."""
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("is not an http proxy's URL: http://host:port")
+        authorization = None
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = "Basic " + b64encode(pair.encode("utf-8")).decode("ascii")
+        return cls(parts.hostname, parts.port or 3128, authorization)
+
+
+def from_environment(url: str, environ: Mapping[str, str]) -> str | None:
+    """The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name for an upstream's URL."""
+    lowered = {name.lower(): value for name, value in environ.items() if value}
+    parts = urlsplit(url)
+    if _bypassed(parts.hostname or "", lowered.get("no_proxy", "")):
+        return None
+    return lowered.get(f"{parts.scheme}_proxy") or lowered.get("all_proxy")
+
+
+def _bypassed(host: str, no_proxy: str) -> bool:
+    """Whether `NO_PROXY` covers a host: itself, a domain above it, a network of addresses, or `*`."""
+    for entry in (entry.strip().lower() for entry in no_proxy.split(",")):
+        name = entry.removeprefix("*").lstrip(".").partition(":")[0] if entry.count(":") == 1 else entry.lstrip("*.")
+        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
+            return True
+        try:
+            if ip_address(host) in ip_network(entry, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class TunnelEndpoint:
+    """Connects to a host and port through the proxy at `proxy_endpoint`."""
+
+    proxy_endpoint: IStreamClientEndpoint
+    proxy: Proxy
+    host: str
+    port: int
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        tunnel = _Tunnel(self, protocolFactory)
+        factory: Factory[Any] = Factory.forProtocol(lambda: tunnel)
+        factory.noisy = False
+        connecting = self.proxy_endpoint.connect(factory)
+        connecting.addErrback(tunnel.failed)
+        return tunnel.opened
+
+
+class _Tunnel(Protocol):
+    """Speaks to the proxy until the tunnel is open, then steps aside."""
+
+    def __init__(self, endpoint: TunnelEndpoint, wanted: IProtocolFactory) -> None:
+        self._endpoint = endpoint
+        self._wanted = wanted
+        self._received = b""
+        self._inner: IProtocol | None = None
+        self.opened: Deferred[IProtocol] = Deferred(lambda _: self._abort())
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def failed(self, reason: Failure) -> None:
+        """Connecting to the proxy failed, or the proxy did."""
+        if not self.opened.called:
+            self.opened.errback(reason)
+
+    def _refused(self, why: str) -> None:
+        self.failed(Failure(ProxyRefused(f"the proxy {self._endpoint.proxy.host} {why}")))
+        self._abort()
+
+    def connectionMade(self) -> None:
+        endpoint = self._endpoint
+        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
+        if endpoint.proxy.authorization is not None:
+            lines.append(f"Proxy-Authorization: {endpoint.proxy.authorization}")
+        cast(ITransport, self.transport).write("\r\n".join([*lines, "", ""]).encode("ascii"))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+            return
+        self._received += data
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        if not end:
+            if len(self._received) > _LONGEST_ANSWER:
+                self._refused("answered without an end")
+            return
+        status = head.split(b" ", 2)[1:2]
+        if status != [b"200"]:
+            self._refused(f"answered {status[0].decode('ascii', 'replace') if status else 'nothing readable'}")
+            return
+        transport = cast(ITransport, self.transport)
+        inner = self._wanted.buildProtocol(transport.getPeer())
+        if inner is None:
+            self._refused("has no use any more")
+            return
+        self._inner = inner
+        inner.makeConnection(transport)
+        if not self.opened.called:
+            self.opened.callback(inner)
+        if rest:
+            inner.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        elif not self.opened.called:
+            self._refused("closed the connection")
