@@ -253,6 +253,11 @@ class StoreContract(Base):
         """More bytes than announced are refused, even when the digest is theirs."""
         digest, data = blob(100 * KIB)
         await self.assert_mismatch(len(data) - 1, [data[: 50 * KIB], data[50 * KIB :]], digest)
+        writer = await self.store.write(digest)
+        await writer.announce(KIB)
+        with self.assertRaises(DigestMismatch):  # at once: nothing is reserved for more
+            await writer.write(data)
+        self.assertEqual(await self.store.used(), 0)
 
     async def test_unannounced(self) -> None:
         """Bytes whose number was not announced are not taken: nothing is reserved for them."""

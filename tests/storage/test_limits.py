@@ -134,13 +134,21 @@ class FullDiskTests(OneDirectory):
 
     async def test_sync_fails(self) -> None:
         """When the bytes cannot be made durable nothing is kept, but who reads them here gets them all."""
+        await self.assert_nothing_kept([OSError(errno.EIO, "I/O error")])
+
+    async def test_name_not_durable(self) -> None:
+        """The same when it is the blob's name that cannot be made durable."""
+        await self.assert_nothing_kept([None, None, OSError(errno.EIO, "I/O error")])
+
+    async def assert_nothing_kept(self, outcomes: list[OSError | None]) -> None:
+        """`outcomes`: of the calls of fsync."""
         store = self.store()
         digest, data = blob(10 * KIB)
         writer = await store.write(digest)
         await writer.announce(len(data))
         following = Deferred.fromCoroutine(follow(writer.open()))
         await writer.write(data)
-        broken = mock.patch("os.fsync", side_effect=OSError(errno.EIO, "I/O error"))
+        broken = mock.patch("os.fsync", side_effect=outcomes)
         with broken, self.assertRaises(StorageError):
             await writer.commit()
         self.assertEqual(await following, data)

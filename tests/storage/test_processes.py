@@ -242,20 +242,26 @@ class ProcessesTests(SharedDirectory):
         """
         chance = random.Random(7)
         store = self.store()
+        interrupted = 0
         for seed in range(12):
-            size = chance.randrange(1, 1500 * KIB)
+            size = chance.randrange(1, 3000 * KIB)
             digest, data = blob(size, seed)
+            incoming = store._tree.incoming(digest)
             other = self.other()
-            await other.ask("used")  # it is up
             answer = other.ask(f"keep {seed} {size}")
             following = None
-            for _ in range(chance.randrange(1, 12)):
-                if following is None:
+            moment = chance.randrange(-size // 8, size)  # once so much is written; below 0: before that
+            for _ in range(100_000):
+                if following is None and moment > 0:
                     with contextlib.suppress(BlobMissing):
                         following = Deferred.fromCoroutine(follow(await store.open(digest)))
-                await deferLater(cast(Any, reactor), chance.uniform(0, 0.006), lambda: None)
+                written = os.path.getsize(incoming) if os.path.exists(incoming) else -1
+                if answer.called or written >= max(moment, 0):
+                    break
+                await deferLater(cast(Any, reactor), 0, lambda: None)
             await other.kill()
             await answer
+            interrupted += os.path.exists(incoming)
             with contextlib.suppress(WriterBusy):  # committed, when it was killed late
                 await keep(store, digest, data)  # resumes whatever is there, and verifies it
             self.assertEqual(await fetch(store, digest), data)
@@ -263,6 +269,7 @@ class ProcessesTests(SharedDirectory):
                 self.assertEqual(await following, data)
             self.assertLessEqual(await store.used(), BUDGET)
             self.assertGreaterEqual(await store.used(), self.on_disk())
+        self.assertGreater(interrupted, 2)
 
     def on_disk(self) -> int:
         """Bytes of all files of blobs."""
