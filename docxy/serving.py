@@ -35,6 +35,10 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 
+CLOSE_GRACE = 2.0
+"""Seconds a connection that is closed with nothing left to send may take to close."""
+
+
 class CannotListen(SystemExit, Exception):
     """A port cannot be opened; the message is one line for the operator.
 
@@ -198,26 +202,32 @@ class Watched(Factory[Any]):
             return succeed(None)
         done: Deferred[None] = Deferred()
         self._empty = done
-        busy = set()
         for request in self._requests:
             if isinstance(request.channel, HTTPChannel):
                 # The channel closes the connection after this answer.
                 request.channel.persistent = 0
-                busy.add(request.channel.transport)
-        late = self._clock.callLater(grace, self._abort)
+        for connection in self._idle():
+            connection.transport.loseConnection()
+        # Over TLS a close waits for the client's, which an idle client may never send.
+        ends = [
+            self._clock.callLater(min(CLOSE_GRACE, grace), lambda: self._abort(self._idle())),
+            self._clock.callLater(grace, lambda: self._abort(list(self._connections))),
+        ]
 
         def finished(_: None) -> None:
-            if late.active():
-                late.cancel()
+            for end in ends:
+                if end.active():
+                    end.cancel()
 
-        done.addCallback(finished)
-        for connection in list(self._connections):
-            if connection.transport not in busy:
-                connection.transport.loseConnection()
-        return done
+        return done.addCallback(finished)
 
-    def _abort(self) -> None:
-        for connection in list(self._connections):
+    def _idle(self) -> list[Connection]:
+        """Connections on which nothing is being answered."""
+        busy = {request.channel.transport for request in self._requests if request.channel is not None}
+        return [connection for connection in self._connections if connection.transport not in busy]
+
+    def _abort(self, connections: list[Connection]) -> None:
+        for connection in connections:
             connection.transport.abortConnection()
 
 

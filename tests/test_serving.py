@@ -24,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from docxy.serving import CannotListen, Door, Front, LateFactory, Watched, shown_address, shown_endpoint
+from docxy.serving import CLOSE_GRACE, CannotListen, Door, Front, LateFactory, Watched, shown_address, shown_endpoint
 
 reactor: Any = _reactor
 
@@ -174,6 +174,21 @@ class FrontTests(TestCase):
         await self.stopping
         self.failureResultOf(gone)
         self.assertIs(await client.lost, ConnectionLost)
+
+    def test_idle_connection_that_does_not_close(self) -> None:
+        """One that is closed in words only (over TLS the peer has to agree) is cut well before the grace ends."""
+        transport = StringTransport()
+        connection = self.watched.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        connection.makeConnection(transport)
+        drained = self.watched.drain(30.0)
+        self.assertTrue(transport.disconnecting)
+        self.clock.advance(CLOSE_GRACE - 0.1)
+        self.assertFalse(transport.aborting)
+        self.clock.advance(0.2)
+        self.assertTrue(transport.aborting)
+        connection.connectionLost(Failure(ConnectionLost()))
+        self.successResultOf(drained)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_nobody_there(self) -> None:
         """Without connections the stop takes no time."""
