@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from docxy.storage.filesystem import FilesystemStore
-from tests.storage.contract import StoreContract
+from tests.storage.contract_budget import BudgetContract
 from tests.storage.fixtures import KIB, blob, fetch, in_thread, keep
 
 
-class FilesystemContractTests(StoreContract, TestCase):
+class FilesystemContractTests(BudgetContract, TestCase):
     """The contract, on disk, with real threads."""
 
     def make_store(self, budget: int) -> FilesystemStore:

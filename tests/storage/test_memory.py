@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from docxy.storage.memory import MemoryStore
-from tests.storage.contract import StoreContract
+from tests.storage.contract_budget import BudgetContract
 
 
-class MemoryContractTests(StoreContract, TestCase):
+class MemoryContractTests(BudgetContract, TestCase):
     """The contract, in memory."""
 
     def make_store(self, budget: int) -> MemoryStore:
