@@ -171,6 +171,7 @@ class Mirror:
     auth: AuthMode = AuthMode.NONE
     tag_ttl: float = 60.0
     prefetch: bool = False
+    keep_gone: bool = False
     timeouts: Timeouts = field(factory=Timeouts)
     others: tuple[Upstream, ...] = ()
     """More upstreams, after the first."""
@@ -193,6 +194,7 @@ class Mirror:
             timeouts=self.timeouts,
             tag_ttl=self.tag_ttl,
             prefetch=self.prefetch,
+            keep_gone=self.keep_gone,
         )
         agent, self._pool = make_agent(reactor, self.timeouts, config.upstreams[0])
         self.cache = Cache.of(self.store, self.catalog, reactor)
