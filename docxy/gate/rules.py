@@ -1,0 +1,87 @@
+"""Who may read which repositories.
+
+Pure.  The law: where there are no rules, whoever has logged in may read everything; where
+there are, only what a rule names.  Rules add to each other; none takes anything away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from attrs import field, frozen
+
+ANONYMOUS = "anonymous"
+"""The group of everyone, logged in or not."""
+EVERYONE = "everyone"
+"""The group of everyone who has logged in."""
+BUILT_IN = frozenset({ANONYMOUS, EVERYONE})
+
+_PATTERN = re.compile(r"[a-z0-9._:/*?-]+")
+_PIECES = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@frozen
+class Pattern:
+    """A glob for `<upstream>/<repository>`: `*` and `?` stay within a component, `**` does not."""
+
+    text: str
+    expression: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Raises ValueError whose message follows the text in a sentence."""
+        if _PATTERN.fullmatch(text) is None or "***" in text:
+            raise ValueError("is not a pattern such as docker.io/library/* or ghcr.io/team/**")
+        if "/" not in text and "**" not in text:
+            raise ValueError("matches nothing: a pattern is <upstream>/<repository>, as docker.io/library/*")
+        pieces = re.split(r"(\*\*|\*|\?)", text)
+        return cls(text, re.compile("".join(_PIECES.get(piece, re.escape(piece)) for piece in pieces)))
+
+    def matches(self, name: str) -> bool:
+        return self.expression.fullmatch(name) is not None
+
+
+@frozen
+class Rule:
+    """Some people, some repositories."""
+
+    users: frozenset[str]
+    groups: frozenset[str]
+    repositories: tuple[Pattern, ...]
+
+
+@frozen
+class Rules:
+    """All that an operator wrote of who may read what."""
+
+    rules: tuple[Rule, ...] = ()
+    members: Mapping[str, frozenset[str]] = field(factory=dict)
+    """The users of each group."""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is anything for those who have not logged in."""
+        return any(ANONYMOUS in rule.groups for rule in self.rules)
+
+    def may(self, user: str | None, name: str) -> bool:
+        """Whether a user, None before login, may read `<upstream>/<repository>`."""
+        if not self.rules:
+            return user is not None
+        return any(
+            self._is_for(rule, user) and any(pattern.matches(name) for pattern in rule.repositories)
+            for rule in self.rules
+        )
+
+    def may_any(self, user: str | None, names: Iterable[str]) -> bool:
+        """Whether a user may read one of these at least."""
+        return any(self.may(user, name) for name in names)
+
+    def _is_for(self, rule: Rule, user: str | None) -> bool:
+        if ANONYMOUS in rule.groups:
+            return True
+        if user is None:
+            return False
+        if EVERYONE in rule.groups or user in rule.users:
+            return True
+        return any(user in self.members.get(group, ()) for group in rule.groups)
