@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from docxy.assembly import Cache, build_site
 from docxy.config import AuthMode, Config, Timeouts, Upstream
@@ -50,6 +53,24 @@ class Seconds:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+@implementer(IReactorTime)
+@frozen
+class ShiftedClock:
+    """The reactor's, but that it is as late as a test's seconds say."""
+
+    shifted: Seconds
+    began: float = field(factory=lambda: float(reactor.seconds()))
+
+    def seconds(self) -> float:
+        return float(reactor.seconds()) - self.began + self.shifted()
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> IDelayedCall:
+        return cast(IDelayedCall, reactor.callLater(delay, callable, *args, **kw))
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        return cast(Sequence[IDelayedCall], reactor.getDelayedCalls())
 
 
 @frozen
@@ -168,6 +189,7 @@ class Mirror:
     upstream: fakes.Upstream
     store: IBlobStore
     catalog: Catalog
+    seconds: Seconds
     auth: AuthMode = AuthMode.NONE
     tag_ttl: float = 60.0
     prefetch: bool = False
@@ -196,9 +218,10 @@ class Mirror:
             prefetch=self.prefetch,
             keep_gone=self.keep_gone,
         )
+        clock = ShiftedClock(self.seconds)
         agent, self._pool = make_agent(reactor, self.timeouts, config.upstreams[0])
-        self.cache = Cache.of(self.store, self.catalog, reactor)
-        self._watched = Watched(build_site(config, PUBLIC_URL, lambda _: agent, reactor, self.cache), reactor)
+        self.cache = Cache.of(self.store, self.catalog, clock)
+        self._watched = Watched(build_site(config, PUBLIC_URL, lambda _: agent, clock, self.cache), reactor)
         self._port = reactor.listenTCP(0, cast(Any, self._watched), interface="127.0.0.1", backlog=200)
 
     async def stop(self) -> None:
@@ -329,6 +352,7 @@ class MirrorCase(TestCase):
             "upstream": self.upstream,
             "store": self.store,
             "catalog": self.catalog,
+            "seconds": self.seconds,
             "auth": self.auth,
             "tag_ttl": self.tag_ttl,
             "prefetch": self.prefetch,

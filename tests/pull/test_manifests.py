@@ -246,7 +246,7 @@ class Tags(MirrorCase):
             self.assertEqual((answer.status, answer.code), (429, "TOOMANYREQUESTS"))
             self.assertEqual(answer.header("Retry-After"), "30")
         self.saw(GET_manifest=1)
-        self.seconds.advance(6)
+        self.seconds.advance(31)
         self.assertEqual((await self.mirror.manifest("latest")).status, 200)
 
     async def test_limited_blob(self) -> None:
@@ -256,7 +256,7 @@ class Tags(MirrorCase):
         for _ in range(6):
             self.assertEqual((await self.mirror.blob(digest)).status, 429)
         self.saw(GET_blob=1)
-        self.seconds.advance(6)
+        self.seconds.advance(31)
         self.assertEqual((await self.mirror.blob(digest)).body, b"blob")
 
     async def test_redirected(self) -> None:
@@ -374,5 +374,5 @@ class Transparent(MirrorCase):
         for _ in range(6):
             self.assertEqual((await self.mirror.manifest(digest, second)).status, 429)
         self.saw(HEAD_manifest=1)
-        self.seconds.advance(6)
+        self.seconds.advance(61)
         self.assertEqual((await self.mirror.manifest(digest, second)).status, 200)

@@ -214,7 +214,7 @@ class PassesTests(SynchronousTestCase):
         for token in (
             Passes(self.catalog, "other.test").issue(["a"]),
             jwt.encode(good, "k" * 64, "HS256"),
-            jwt.encode(good, None, "none"),
+            jwt.encode(good, "", "none"),
             jwt.encode(good, key, "HS512"),
             jwt.encode({name: value for name, value in good.items() if name != "exp"}, key, "HS256"),
             jwt.encode({name: value for name, value in good.items() if name != "aud"}, key, "HS256"),

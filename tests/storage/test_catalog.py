@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from docxy.names import Digest
 from docxy.storage.catalog import Catalog
@@ -96,8 +97,8 @@ class CatalogTests(SynchronousTestCase):
         """What operators are told from now on."""
         told: list[str] = []
 
-        def observe(event: object) -> None:
-            assert isinstance(event, dict)
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
             told.append(str(event.get("log_format")))
 
         globalLogPublisher.addObserver(observe)
