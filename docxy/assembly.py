@@ -33,11 +33,13 @@ from docxy.routing import Router
 from docxy.storage.catalog import Catalog
 from docxy.storage.interfaces import IBlobStore
 from docxy.storage.records import UpstreamCatalog
-from docxy.upstream.authorize import ClientAuthorizer, OwnAuthorizer
+from docxy.upstream.authorize import Account, ClientAuthorizer, OwnAuthorizer
+from docxy.upstream.breaker import Endpoints
 from docxy.upstream.fetch import Fetcher
+from docxy.upstream.quota import Quota
 from docxy.upstream.relay import IChallengeMemory, NoMemory, TokenRelay
 from docxy.upstream.remote import Remote
-from docxy.upstream.tokens import Realms, Tokens, TokenService
+from docxy.upstream.tokens import Realms, Tokens, TokenService, basic
 from docxy.web.site import make_site
 from docxy.web.token import Token
 from docxy.web.v2 import V2
@@ -92,21 +94,39 @@ class Assembly:
         service = TokenService(upstream, fetcher, self.realms)
         access: IAccess
         login: ILogin
-        if self.config.auth is AuthMode.NONE:
-            remote = Remote(upstream, fetcher, OwnAuthorizer(Tokens(service, self.clock), upstream.name))
+        endpoints = Endpoints((upstream.url, *upstream.endpoints), self._seconds, Random())
+        if (upstream.auth or self.config.auth) is AuthMode.NONE:
+            own = OwnAuthorizer(self._accounts(upstream, service), upstream.name)
+            remote = Remote(upstream, fetcher, own, endpoints, self.realms)
             login = NoLogin(self.clock)
             access = OpenAccess()
         else:
             memory = NoMemory() if self.cache is None else CatalogMemory(self.cache.catalog, upstream.name)
             relay = TokenRelay(upstream, fetcher, service, self.clock, memory)
             authorizer = ClientAuthorizer(f"{self.public_url}/auth/token", upstream.name, relay.saw)
-            remote = Remote(upstream, fetcher, authorizer)
+            remote = Remote(upstream, fetcher, authorizer, endpoints, self.realms)
             strangers = None if known is None or passes is None else Strangers(known, passes)
             login = RelayedLogin(remote, relay, authorizer, self.clock, strangers)
             access = OpenAccess() if known is None or passes is None else ClientAccess(remote, known, passes)
         if self.cache is None or known is None:
             return DirectPull(remote, login)
         return self._cached(remote, login, access, known, self.cache)
+
+    @property
+    def _seconds(self) -> Callable[[], float]:
+        """The time since the epoch, the same for all that is kept."""
+        return self.clock.seconds if self.cache is None else self.cache.catalog.seconds
+
+    def _accounts(self, upstream: Upstream, service: TokenService) -> list[Account]:
+        """docxy's own at the upstream; a stranger when it has none."""
+        return [
+            Account(
+                Tokens(service, self.clock, credential),
+                Quota(self._seconds),
+                None if credential is None else basic(credential),
+            )
+            for credential in upstream.credentials or (None,)
+        ]
 
     def _cached(
         self, remote: Remote, login: ILogin, access: IAccess, known: UpstreamCatalog, cache: Cache

@@ -6,15 +6,18 @@ at at all; docxy never acts in a client's name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from attrs import frozen
 from zope.interface import Interface, implementer
 
-from docxy.errors import Denied, Unauthorized, UpstreamError
+from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError
 from docxy.upstream.challenge import Challenge, bearer, parse
 from docxy.upstream.fetch import Response
-from docxy.upstream.tokens import Tokens
+from docxy.upstream.quota import Quota
+from docxy.upstream.tokens import Access, Tokens
 
 Send = Callable[[str | None], Awaitable[Response]]
 """Sends one request with this Authorization (None: without)."""
@@ -23,11 +26,11 @@ Send = Callable[[str | None], Awaitable[Response]]
 class IAuthorizer(Interface):
     """Gets a request past the upstream's challenge."""
 
-    async def send(send: Send, scope: str, authorization: str | None) -> Response:
+    async def send(send: Send, access: Access, authorization: str | None) -> Response:
         """The upstream's response, never a 401.
 
-        `authorization` is the client's.  Raises Unauthorized with a challenge when the
-        client must answer it, Denied when nobody here can, UpstreamError.
+        `authorization` is the client's, or None where it may not be told.  Raises Unauthorized
+        with a challenge when the client must answer it, Denied when nobody here can, UpstreamError.
         """
 
 
@@ -48,7 +51,7 @@ class ClientAuthorizer:
     saw: Callable[[list[Challenge]], None]
     """Told what a stranger was asked for."""
 
-    async def send(self, send: Send, scope: str, authorization: str | None) -> Response:
+    async def send(self, send: Send, access: Access, authorization: str | None) -> Response:
         response = await send(authorization)
         if response.status != 401:
             return response
@@ -69,16 +72,56 @@ class ClientAuthorizer:
         return Challenge("bearer", {**challenge.parameters, "realm": self.realm})
 
 
-@implementer(IAuthorizer)
 @frozen
-class OwnAuthorizer:
-    """No-auth mode: docxy fetches tokens itself and the client's Authorization is ignored."""
+class Account:
+    """One way to be somebody at the upstream: an account of docxy's own, or a stranger."""
 
     tokens: Tokens
-    upstream: str
+    quota: Quota
+    authorization: str | None = None
+    """For an upstream that asks for Basic."""
 
-    async def send(self, send: Send, scope: str, authorization: str | None) -> Response:
-        kept = self.tokens.kept(scope)
+
+@implementer(IAuthorizer)
+class OwnAuthorizer:
+    """No-auth mode: docxy fetches tokens itself and the client's Authorization is ignored.
+
+    Accounts are used in turn; one that the upstream limits is left out until its time is over.
+    """
+
+    def __init__(self, accounts: Sequence[Account], upstream: str) -> None:
+        self._accounts = deque(accounts)
+        self._upstream = upstream
+
+    async def send(self, send: Send, access: Access, authorization: str | None) -> Response:
+        for account in self._turn(access.kind):
+            response = await self._as(account, send, access)
+            account.quota.observe(response.header("RateLimit-Limit"), response.header("RateLimit-Remaining"))
+            if response.status != 429:
+                return response
+            account.quota.limited(access.kind, response.header("Retry-After"))
+            if not any(other.quota.wait(access.kind) <= 0 for other in self._accounts):
+                return response
+            await response.drain()
+        wait = min(account.quota.wait(access.kind) for account in self._accounts)
+        raise TooManyRequests(
+            f"{self._upstream} limits requests; not asked again for {wait:.0f} s",
+            headers=(("Retry-After", str(max(1, math.ceil(wait)))),),
+        )
+
+    def _turn(self, kind: str) -> Iterator[Account]:
+        """Accounts to try: those with plenty left first, beginning with the one whose turn it is."""
+        self._accounts.rotate(-1)
+        free = [account for account in self._accounts if account.quota.wait(kind) <= 0]
+        yield from sorted(free, key=lambda account: account.quota.scarce)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether little is left of what the upstream allows to all accounts."""
+        return all(account.quota.scarce for account in self._accounts)
+
+    async def _as(self, account: Account, send: Send, access: Access) -> Response:
+        kept = account.tokens.kept(access)
         if kept is not None:
             response = await send(f"Bearer {kept}")
             if response.status not in (400, 401):
@@ -86,22 +129,30 @@ class OwnAuthorizer:
             # 400 is how ECR Public refuses an expired token.  Its challenge may lead nowhere
             # (nvcr), so ask again as a stranger.
             await response.drain()
-            self.tokens.forget(scope, kept)
+            account.tokens.forget(access, kept)
         response = await send(None)
         if response.status != 401:
             return response
-        challenge = bearer(challenges(response))
+        asked = challenges(response)
         await response.drain()
+        authorization = await self._answer(account, asked, access)
+        response = await send(authorization)
+        if response.status == 401:
+            await response.drain()
+            raise Denied(f"{self._upstream} has nothing here that docxy may read")
+        return response
+
+    async def _answer(self, account: Account, asked: Sequence[Challenge], access: Access) -> str:
+        """The Authorization that a challenge asks for."""
+        challenge = bearer(asked)
         if challenge is None:
-            raise Denied(f"{self.upstream} asks for credentials that docxy does not have")
+            if account.authorization is not None and any(each.scheme == "basic" for each in asked):
+                return account.authorization
+            raise Denied(f"{self._upstream} asks for credentials that docxy does not have")
         try:
-            token = await self.tokens.get(challenge, scope)
+            token = await account.tokens.get(challenge, access)
         except Unauthorized as error:
             raise Denied(error.message) from error
         if not token:
-            raise UpstreamError(f"the token service of {self.upstream} granted an empty token")
-        response = await send(f"Bearer {token}")
-        if response.status == 401:
-            await response.drain()
-            raise Denied(f"{self.upstream} has nothing here that an anonymous client may read")
-        return response
+            raise UpstreamError(f"the token service of {self._upstream} granted an empty token")
+        return f"Bearer {token}"

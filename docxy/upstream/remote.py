@@ -24,13 +24,16 @@ from docxy.errors import (
     RangeInvalid,
     RegistryError,
     TooManyRequests,
+    Unauthorized,
     UpstreamError,
     UpstreamUnavailable,
 )
 from docxy.names import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference
 from docxy.ranges import Range, Span, parse_content_range
-from docxy.upstream.authorize import IAuthorizer
+from docxy.upstream.authorize import IAuthorizer, Send
+from docxy.upstream.breaker import Endpoints
 from docxy.upstream.fetch import Fetcher, Response
+from docxy.upstream.tokens import Access, Realms
 
 MAX_MANIFEST = 8 * 1024 * 1024
 """Bytes; the distribution-spec asks for at least 4 MiB."""
@@ -81,10 +84,14 @@ class BlobResponse:
 class Remote:
     """Speaks to one upstream."""
 
-    def __init__(self, upstream: Upstream, fetcher: Fetcher, authorizer: IAuthorizer) -> None:
+    def __init__(
+        self, upstream: Upstream, fetcher: Fetcher, authorizer: IAuthorizer, endpoints: Endpoints, realms: Realms
+    ) -> None:
         self._upstream = upstream
         self._fetcher = fetcher
         self._authorizer = authorizer
+        self._endpoints = endpoints
+        self._realms = realms
 
     async def _send(
         self,
@@ -95,9 +102,43 @@ class Remote:
         unknown: type[RegistryError],
         headers: Sequence[tuple[str, Sequence[str]]] = (),
     ) -> Response:
-        """A response that is 200, 206 or 416; everything else raised."""
-        url = f"{self._upstream.url}/v2/{repository}/{rest}"
+        """A response that is 200, 206 or 416, of the first endpoint that answers; everything else raised."""
+        asked = f"{repository}/{rest.partition('?')[0]}"
+        scope, kind = f"repository:{repository}:pull", f"{method} {rest.partition('/')[0]}"
+        failed: RegistryError | None = None
+        for endpoint in self._endpoints.order():
+            access = Access(endpoint.url, scope, kind)
+            send = self._sender(method, f"{endpoint.url}/v2/{repository}/{rest}", headers)
+            known = authorization if self._realms.may_know(self._upstream, endpoint.url) else None
+            try:
+                response = await self._authorized(send, access, known, asked, unknown)
+                if response.status not in (200, 206, 416):
+                    raise await self._failure(response, asked, unknown)
+            except (UpstreamError, TooManyRequests) as error:
+                self._endpoints.failed(endpoint, retry_after(error))
+                failed = error
+            except RegistryError as error:
+                self._endpoints.answered(endpoint)
+                if not isinstance(error, Unauthorized) or known == authorization:
+                    raise
+                # Another endpoint that may not be told who the client is.
+                failed = UpstreamError(f"{endpoint.url} asks for credentials that are for {self._upstream.url}")
+            else:
+                self._endpoints.answered(endpoint)
+                return response
+        assert failed is not None
+        raise failed
 
+    async def _authorized(
+        self, send: Send, access: Access, authorization: str | None, asked: str, unknown: type[RegistryError]
+    ) -> Response:
+        try:
+            return await self._authorizer.send(send, access, authorization)
+        except Denied as error:
+            # Registries say the same of what is private and of what is not there.
+            raise unknown(f"{asked} is not on {self._upstream.name}, or is private: {error.message}") from error
+
+    def _sender(self, method: str, url: str, headers: Sequence[tuple[str, Sequence[str]]]) -> Send:
         async def send(credentials: str | None) -> Response:
             sent = Headers({"User-Agent": [f"docxy/{__version__}"]})
             for name, values in headers:
@@ -106,15 +147,7 @@ class Remote:
                 sent.setRawHeaders("Authorization", [credentials])
             return await self._fetcher.request(method, url, sent)
 
-        asked = f"{repository}/{rest.partition('?')[0]}"
-        try:
-            response = await self._authorizer.send(send, f"repository:{repository}:pull", authorization)
-        except Denied as error:
-            # Registries say the same of what is private and of what is not there.
-            raise unknown(f"{asked} is not on {self._upstream.name}, or is private: {error.message}") from error
-        if response.status in (200, 206, 416):
-            return response
-        raise await self._failure(response, asked, unknown)
+        return send
 
     async def _failure(self, response: Response, asked: str, unknown: type[RegistryError]) -> RegistryError:
         status, name = response.status, self._upstream.name
@@ -136,13 +169,9 @@ class Remote:
     async def ping(self, authorization: str | None) -> None:
         """GET /v2/ in the client's name; raises Unauthorized with a challenge, UpstreamError…"""
 
-        async def send(credentials: str | None) -> Response:
-            sent = Headers({"User-Agent": [f"docxy/{__version__}"]})
-            if credentials is not None:
-                sent.setRawHeaders("Authorization", [credentials])
-            return await self._fetcher.request("GET", f"{self._upstream.url}/v2/", sent)
-
-        response = await self._authorizer.send(send, "", authorization)
+        access = Access(self._upstream.url, "", "GET ping")
+        send = self._sender("GET", f"{self._upstream.url}/v2/", ())
+        response = await self._authorizer.send(send, access, authorization)
         if response.status == 200:
             await response.drain()
             return
@@ -267,6 +296,12 @@ class Remote:
         if response.status != 200 or _bare(response.header("Content-Type")) != media_type or not _is_object(body):
             raise UpstreamError(f"{self._upstream.name} answered {rest} of {repository} with something else")
         return Listing(media_type, body, response.header("Link"), _passed(response))
+
+
+def retry_after(error: RegistryError) -> float | None:
+    """Seconds that an error asks to wait for; None when it does not say."""
+    told = dict(error.headers).get("Retry-After", "")
+    return float(told) if told.isdigit() else None
 
 
 def _bare(content_type: str | None) -> str | None:

@@ -9,6 +9,7 @@ password or query is ever part of an error or a log line.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlencode, urlsplit
@@ -18,7 +19,7 @@ from publicsuffixlist import PublicSuffixList
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from docxy.config import Upstream
+from docxy.config import Credential, Upstream
 from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
 from docxy.flight import SingleFlight
 from docxy.upstream.challenge import Challenge
@@ -34,36 +35,44 @@ _MARGIN = 10
 
 @frozen
 class Realms:
-    """Which realms may be told credentials."""
+    """Which realms may be asked for tokens, and told credentials."""
 
     suffixes: PublicSuffixList
 
     def check(self, upstream: Upstream, realm: str) -> str:
-        """The realm's URL; raises UpstreamError when its host is not vouched for."""
+        """The realm's URL; raises UpstreamError when nothing vouches for its host."""
         try:
             theirs = urlsplit(realm)
             host = (theirs.hostname or "").lower()
             port_is_valid = theirs.port is None or theirs.port > 0
         except ValueError:
             host, port_is_valid = "", False
-        ours = urlsplit(upstream.url)
-        own = (ours.hostname or "").lower()
         if not host or not port_is_valid or theirs.scheme not in ("http", "https") or theirs.username:
             raise UpstreamError(f"{upstream.name}: its token realm is not an http or https URL")
-        if theirs.scheme == "http" and ours.scheme != "http":
+        urls = (upstream.url, *upstream.endpoints)
+        if theirs.scheme == "http" and all(url.startswith("https:") for url in urls):
             raise UpstreamError(f"{upstream.name}: its token realm {origin(realm)} is plain http; refused")
-        if host != own and host not in upstream.realm_hosts and not self._related(host, own):
+        if host not in upstream.realm_hosts and not any(self.related(url, realm) for url in urls):
             raise UpstreamError(
-                f"{upstream.name}: its token realm is on {host}, another domain than {own}; "
+                f"{upstream.name}: its token realm is on {host}, another domain than {upstream.url}; "
                 f"list it in realm_hosts if it is right"
             )
         return realm
 
-    def _related(self, host: str, own: str) -> bool:
-        if _is_address(host) or _is_address(own):
+    def may_know(self, upstream: Upstream, url: str) -> bool:
+        """Whether credentials for the upstream may be told to a realm or another endpoint of it."""
+        host = (urlsplit(url).hostname or "").lower()
+        return host in upstream.realm_hosts or self.related(upstream.url, url)
+
+    def related(self, one: str, other: str) -> bool:
+        """Whether two URLs are of the same host or the same registrable domain."""
+        hosts = [(urlsplit(url).hostname or "").lower() for url in (one, other)]
+        if hosts[0] == hosts[1]:
+            return True
+        if any(_is_address(host) for host in hosts):
             return False
-        registrable = self.suffixes.privatesuffix(own)
-        return registrable is not None and registrable == self.suffixes.privatesuffix(host)
+        registrable = self.suffixes.privatesuffix(hosts[0])
+        return registrable is not None and registrable == self.suffixes.privatesuffix(hosts[1])
 
 
 def _is_address(host: str) -> bool:
@@ -105,7 +114,7 @@ class TokenService:
         """
         url = self._realms.check(self._upstream, realm)
         headers = Headers({"Accept": ["application/json"]})
-        if authorization is not None:
+        if authorization is not None and self._realms.may_know(self._upstream, url):
             headers.setRawHeaders("Authorization", [authorization])
         encoded = urlencode(parameters)
         if post:
@@ -152,6 +161,24 @@ def refusal(response: Response, name: str) -> Exception:
     return UpstreamError(f"{name} answered {status}")
 
 
+@frozen
+class Access:
+    """What a request wants to reach."""
+
+    endpoint: str
+    """Base URL."""
+    scope: str
+    """To ask a token service for where a challenge names none."""
+    kind: str
+    """What upstreams count separately: method and kind of content."""
+
+
+def basic(credential: Credential) -> str:
+    """An account as an Authorization header."""
+    pair = f"{credential.username}:{credential.password}".encode()
+    return "Basic " + b64encode(pair).decode("ascii")
+
+
 _Key = tuple[str, str, str]
 """Realm, service, scope as the challenge asked for it."""
 
@@ -162,34 +189,32 @@ class Tokens:
     One request is in flight for each realm, service and scope.
     """
 
-    def __init__(self, service: TokenService, clock: IReactorTime) -> None:
+    def __init__(self, service: TokenService, clock: IReactorTime, credential: Credential | None = None) -> None:
         self._service = service
+        self._authorization = None if credential is None else basic(credential)
         self._clock = clock
         self._tokens: dict[_Key, Token] = {}
-        self._answers: dict[str, _Key] = {}
+        self._answers: dict[Access, _Key] = {}
         self._asking: SingleFlight[_Key, str] = SingleFlight()
 
-    def kept(self, access: str) -> str | None:
-        """A token that is still good for what was accessed before under this scope of ours."""
+    def kept(self, access: Access) -> str | None:
+        """A token that is still good for what was accessed before."""
         return self._good(self._answers.get(access))
 
     def _good(self, key: _Key | None) -> str | None:
         token = None if key is None else self._tokens.get(key)
         return token.value if token is not None and token.expires > self._clock.seconds() else None
 
-    def forget(self, access: str, value: str) -> None:
+    def forget(self, access: Access, value: str) -> None:
         """This token was refused; another one that came in the meantime stays."""
         key = self._answers.get(access)
         if key is not None and self._good(key) == value:
             del self._tokens[key]
 
-    async def get(self, challenge: Challenge, access: str) -> str:
-        """A token that answers the challenge; raises like `TokenService.ask`.
-
-        `access`: the scope to ask for where the challenge names none.
-        """
+    async def get(self, challenge: Challenge, access: Access) -> str:
+        """A token that answers the challenge; raises like `TokenService.ask`."""
         parameters = challenge.parameters
-        key = (parameters["realm"], parameters.get("service", ""), parameters.get("scope") or access)
+        key = (parameters["realm"], parameters.get("service", ""), parameters.get("scope") or access.scope)
         value = self._good(key) or await self._asking.do(key, lambda: self._fetch(key))
         self._answers[access] = key
         return value
@@ -197,7 +222,7 @@ class Tokens:
     async def _fetch(self, key: _Key) -> str:
         realm, service, scope = key
         asked = [(name, value) for name, value in (("service", service), ("scope", scope)) if value]
-        answer = await self._service.ask(realm, asked)
+        answer = await self._service.ask(realm, asked, authorization=self._authorization)
         value, lifetime = answer["token"], answer["expires_in"]
         assert isinstance(value, str) and isinstance(lifetime, int)
         if value:

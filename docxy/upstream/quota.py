@@ -1,0 +1,69 @@
+"""How much an upstream still lets us pull.
+
+Pure but for the clock it is given.  The law: what an upstream says of its limits is obeyed for
+all clients at once.  Docker Hub counts GETs of manifests and says so on every answer:
+
+    ratelimit-limit: 100;w=21600
+    ratelimit-remaining: 76;w=21600
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from attrs import frozen
+
+SCARCE = 0.1
+"""Share of the limit below which quota is saved."""
+LONGEST_WAIT = 900.0
+"""Seconds for which a Retry-After is obeyed at most."""
+_DEFAULT_WAIT = 60.0
+_FIELD = re.compile(r"\s*(\d{1,12})\s*(?:;.*?\bw=(\d{1,9}))?.*")
+
+
+@frozen
+class Allowance:
+    """What an upstream said last."""
+
+    limit: int
+    remaining: int
+    window: int
+    """Seconds the limit is for; 0 when not said."""
+    at: float
+
+
+class Quota:
+    """One upstream's limits, for one of our credentials."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._allowance: Allowance | None = None
+        self._waits_until: dict[str, float] = {}
+
+    def observe(self, limit: str | None, remaining: str | None) -> None:
+        """Take in the headers of a response, where it has them."""
+        most, left = _FIELD.fullmatch(limit or ""), _FIELD.fullmatch(remaining or "")
+        if most is not None and left is not None:
+            window = int(left.group(2) or most.group(2) or 0)
+            self._allowance = Allowance(int(most.group(1)), int(left.group(1)), window, self._seconds())
+
+    def limited(self, kind: str, retry_after: str | None) -> None:
+        """A 429 came for this kind of request: none is made for as long as the upstream says."""
+        wait = float(retry_after) if retry_after is not None and retry_after.isdigit() else _DEFAULT_WAIT
+        until = self._seconds() + min(wait, LONGEST_WAIT)
+        self._waits_until[kind] = max(self._waits_until.get(kind, 0.0), until)
+
+    def wait(self, kind: str) -> float:
+        """Seconds for which this kind of request is not made, because of a 429; 0: ask."""
+        return max(0.0, self._waits_until.get(kind, 0.0) - self._seconds())
+
+    @property
+    def scarce(self) -> bool:
+        """Whether little is left of what the upstream allows in its window."""
+        known = self._allowance
+        if known is None or known.limit <= 0:
+            return False
+        if known.window and self._seconds() - known.at >= known.window:
+            return False
+        return known.remaining < known.limit * SCARCE
