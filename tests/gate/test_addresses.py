@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.gate.addresses import Networks, throttled_as
-from tests.gate.harness import door, logged
+from tests.gate.harness import PASSWORDS, basic, door, lines, logged, write
 
 
 class AddressTests(SynchronousTestCase):
@@ -83,10 +83,20 @@ class ListTests(SynchronousTestCase):
         """Pulls and token requests are refused as pings are, each with a line in the log."""
         refusing = door({"deny": ["192.0.2.0/24"]})
         for uri in ("/v2/", "/v2/library/alpine/manifests/latest", "/auth/token"):
-            with logged() as lines:
+            with logged() as said:
                 answer = refusing.ask(uri)
             self.assertEqual((answer.status, answer.code), (403, "DENIED"))
-            self.assertEqual(len([line for line in lines if line.startswith("refused nobody at 192.0.2.1: ")]), 1)
+            self.assertEqual(len([line for line in said if line.startswith("refused nobody at 192.0.2.1: ")]), 1)
+
+    def test_with_accounts(self) -> None:
+        """A right password or token is no way round the lists."""
+        path = write(self.mktemp(), lines())
+        guarded = door({"htpasswd": path, "deny": ["10.0.0.5"]})
+        bearer = guarded.bearer("alice", "repository:a/b:pull")
+        for authorization in (basic("alice", PASSWORDS["alice"]), bearer):
+            for uri in ("/v2/", "/v2/a/b/manifests/c", "/auth/token?scope=repository:a/b:pull"):
+                self.assertEqual(guarded.ask(uri, authorization, at="10.0.0.5").status, 403)
+        self.assertEqual(guarded.ask("/v2/a/b/manifests/c", bearer).status, 200)
 
     def test_open(self) -> None:
         """Without accounts everybody is let in, whatever they send, and tokens are somebody else's business."""

@@ -100,6 +100,11 @@ class BasicTests(Case):
         self.assertEqual(known, unknown)
         self.assertEqual([hashed[:7] for hashed in self.checked], ["$2b$04$"] * 2)
 
+    def test_decoy_matches(self) -> None:
+        """A user that does not exist is refused though what was checked instead should match."""
+        self.patch(passwords, "_matches", lambda password, hashed: True)
+        self.assertEqual(self.door().ask(MANIFEST, basic("mallory", "x")).status, 401)
+
 
 class TurnTests(Case):
     def setUp(self) -> None:
