@@ -29,7 +29,7 @@ from docxy.config import DOCKER_HUB, Upstream
 from docxy.gate.interfaces import IGate
 from docxy.gate.make import make_gate
 from docxy.gate.scopes import readings
-from docxy.gate.settings import parse
+from docxy.gate.table import parse
 from docxy.routing import Kind, Router
 from docxy.web.respond import reply, respond
 

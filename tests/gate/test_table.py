@@ -7,7 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import ConfigError
-from docxy.gate.settings import GateSettings, parse
+from docxy.gate.settings import GateSettings
+from docxy.gate.table import parse
 
 
 class SettingsTests(SynchronousTestCase):
