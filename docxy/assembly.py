@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from publicsuffixlist import PublicSuffixList
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
@@ -92,25 +92,42 @@ class Assembly:
         known = None if self.cache is None else UpstreamCatalog(self.cache.catalog, upstream.name)
         fetcher = self.fetchers[upstream.name]
         service = TokenService(upstream, fetcher, self.realms)
-        access: IAccess
-        login: ILogin
         endpoints = Endpoints((upstream.url, *upstream.endpoints), self._seconds, Random())
+        rules = TagRules(
+            upstream.tag_ttl if upstream.tag_ttl is not None else self.config.tag_ttl, self.config.keep_gone
+        )
+        access: IAccess = OpenAccess()
+        login: ILogin = NoLogin(self.clock)
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
             own = OwnAuthorizer(self._accounts(upstream, service), upstream.name)
             remote = Remote(upstream, fetcher, own, endpoints, self.realms)
-            login = NoLogin(self.clock)
-            access = OpenAccess()
+            rules = evolve(rules, saving=lambda: own.scarce)
         else:
             memory = NoMemory() if self.cache is None else CatalogMemory(self.cache.catalog, upstream.name)
             relay = TokenRelay(upstream, fetcher, service, self.clock, memory)
-            authorizer = ClientAuthorizer(f"{self.public_url}/auth/token", upstream.name, relay.saw)
+            authorizer = ClientAuthorizer(self._realm(upstream), upstream.name, relay.saw)
             remote = Remote(upstream, fetcher, authorizer, endpoints, self.realms)
             strangers = None if known is None or passes is None else Strangers(known, passes)
             login = RelayedLogin(remote, relay, authorizer, self.clock, strangers)
-            access = OpenAccess() if known is None or passes is None else ClientAccess(remote, known, passes)
+            if known is not None and passes is not None:
+                access = ClientAccess(remote, known, passes)
         if self.cache is None or known is None:
             return DirectPull(remote, login)
-        return self._cached(remote, login, access, known, self.cache)
+        blobs = BlobCache(remote, self.cache.store, known, self.cache.fills)
+        return CachedPull(
+            remote=remote,
+            login=login,
+            access=access,
+            manifests=ManifestCache(remote, self.cache.store, known, access, rules, self.clock),
+            blobs=blobs,
+            listings=ListingCache(known, access, rules),
+            prefetch=Prefetch(blobs, self.clock) if self.config.prefetch else None,
+        )
+
+    def _realm(self, upstream: Upstream) -> str:
+        """Our token endpoint for an upstream; scopes alone would not tell two of them apart."""
+        base = f"{self.public_url}/auth/token"
+        return base if upstream == self.config.upstreams[0] else f"{base}/{upstream.name}"
 
     @property
     def _seconds(self) -> Callable[[], float]:
@@ -127,21 +144,6 @@ class Assembly:
             )
             for credential in upstream.credentials or (None,)
         ]
-
-    def _cached(
-        self, remote: Remote, login: ILogin, access: IAccess, known: UpstreamCatalog, cache: Cache
-    ) -> CachedPull:
-        rules = TagRules(self.config.tag_ttl, self.config.keep_gone)
-        blobs = BlobCache(remote, cache.store, known, cache.fills)
-        return CachedPull(
-            remote=remote,
-            login=login,
-            access=access,
-            manifests=ManifestCache(remote, cache.store, known, access, rules, self.clock),
-            blobs=blobs,
-            listings=ListingCache(known, access, rules),
-            prefetch=Prefetch(blobs, self.clock) if self.config.prefetch else None,
-        )
 
 
 def build_site(

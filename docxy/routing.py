@@ -84,11 +84,16 @@ class Router:
         kind, name, reference = _endpoint(segments)
         return Target(upstream, kind, self.repository(upstream, name), reference, named is not None)
 
-    def scoped(self, name: str, upstream: Upstream | None = None) -> tuple[Upstream, str]:
-        """The upstream and repository that a token's scope names, as a client that was routed so wrote it."""
+    def scoped(self, name: str, asked_for: Upstream | None) -> tuple[Upstream, str]:
+        """The upstream and repository that a token's scope names, as the client wrote it.
+
+        `asked_for`: the upstream whose challenge the client answers; its scope may have the prefix
+        that the client uses, or be as the upstream itself wrote it.  Raises NameUnknown, NameInvalid.
+        """
         segments = name.split("/")
-        if upstream is None:
-            upstream = self._named(segments.pop(0)) if self._is_upstream(segments) else self.default
+        upstream = asked_for or self.default
+        if len(segments) > 1 and self._is_upstream(segments):
+            upstream = self._named(segments.pop(0))
         return upstream, self.repository(upstream, "/".join(segments))
 
     def repository(self, upstream: Upstream, name: str) -> str:

@@ -34,7 +34,6 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-
 CLOSE_GRACE = 2.0
 """Seconds a connection that is closed with nothing left to send may take to close."""
 

@@ -35,6 +35,8 @@ from docxy.upstream.remote import Manifest, Remote
 
 NEGATIVE_FOR = 10.0
 """Seconds for which a missing manifest is not asked for again (signature tags are asked for with every pull)."""
+STRETCH = 10
+"""Times as long as usual a tag is believed while quota is saved."""
 _CLAIMED_FOR = 30.0
 _CLAIM_POLL = 0.02
 
@@ -62,10 +64,17 @@ class Client:
 class TagRules:
     """How tags age."""
 
-    ttl: float
-    """Seconds."""
+    told: float
+    """Seconds a tag is believed, as the operator chose."""
     keep_gone: bool = False
     """Whether a tag that the upstream deleted is served on."""
+    saving: Callable[[], bool] = lambda: False
+    """Whether the upstream's quota is nearly spent, so that what is cached has to do."""
+
+    @property
+    def ttl(self) -> float:
+        """Seconds a tag is believed at this moment."""
+        return self.told * STRETCH if self.saving() else self.told
 
 
 class ManifestCache:
@@ -204,6 +213,8 @@ class ManifestCache:
             told = await self._remote.head_manifest(repository, tag, client.accept, client.authorization)
             self._access.granted(repository, client.authorization)
             if told.digest != record.digest:
+                if self._rules.saving():
+                    return self._stale(cached, record, "saving-quota")
                 # A HEAD costs no quota, a GET does: this is where a pull limit strikes.
                 pulled = await self._fetch(repository, tag, client)
                 return evolve(pulled, status=evolve(pulled.status, fwd="stale"))

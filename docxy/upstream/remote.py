@@ -28,7 +28,7 @@ from docxy.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from docxy.names import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference
+from docxy.names import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference, Tag
 from docxy.ranges import Range, Span, parse_content_range
 from docxy.upstream.authorize import IAuthorizer, Send
 from docxy.upstream.breaker import Endpoints
@@ -277,9 +277,24 @@ class Remote:
         return await self._listing(repository, "tags/list", query, authorization, NameUnknown, "application/json")
 
     async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> Listing:
-        """The index of what refers to a digest.  Raises ManifestUnknown, …"""
-        media_type = "application/vnd.oci.image.index.v1+json"
-        return await self._listing(repository, f"referrers/{digest}", query, authorization, ManifestUnknown, media_type)
+        """The index of what refers to a digest.  Raises ManifestUnknown, …
+
+        Where the API is missing it is the manifest under the fallback tag (distribution-spec, "Listing
+        Referrers"), not filtered, as the absence of `OCI-Filters-Applied` says.
+        """
+        try:
+            return await self._listing(
+                repository, f"referrers/{digest}", query, authorization, ManifestUnknown, OCI_INDEX
+            )
+        except ManifestUnknown as missing:
+            tag = Tag(f"{digest.algorithm}-{digest.hex}"[:128])
+            try:
+                index = await self.manifest(repository, tag, [OCI_INDEX], authorization)
+            except ManifestUnknown:
+                raise missing from None
+        if index.media_type != OCI_INDEX or index.body is None:
+            raise UpstreamError(f"{self._upstream.name} has something under {repository}:{tag} that is not an index")
+        return Listing(OCI_INDEX, index.body, None, index.passed)
 
     async def _listing(
         self,

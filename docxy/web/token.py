@@ -14,7 +14,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from docxy.config import Upstream
-from docxy.errors import BadRequest, RegistryError, Unsupported
+from docxy.errors import BadRequest, NotFound, RegistryError, Unsupported
 from docxy.pull.interfaces import IPull
 from docxy.routing import Router
 from docxy.web.respond import reply, respond
@@ -41,18 +41,28 @@ class Token(Resource):
         if request.method not in (b"GET", b"HEAD", b"POST"):
             raise Unsupported.method(request.method.decode("ascii", "replace"), "GET, HEAD, POST")
         parameters = _form(request) if post else _query(request)
-        upstream, scoped = self._scoped(parameters)
+        upstream, scoped = self._scoped(parameters, self._asked_for(request))
         answer = await self._pulls[upstream.name].token(scoped, request.getHeader("Authorization"), post)
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         reply(request, 200, headers, json.dumps(answer).encode("ascii"))
 
-    def _scoped(self, parameters: list[tuple[str, str]]) -> tuple[Upstream, list[tuple[str, str]]]:
+    def _asked_for(self, request: Request) -> Upstream | None:
+        """The upstream whose challenge led here (`/auth/token/<upstream>`); None for the default's."""
+        name = request.path.removeprefix(b"/auth/token").strip(b"/").decode("ascii", "replace")
+        upstream = self._router.by_name(name)
+        if name and upstream is None:
+            raise NotFound(f"no upstream {name[:80]!a} is configured here")
+        return upstream
+
+    def _scoped(
+        self, parameters: list[tuple[str, str]], asked_for: Upstream | None
+    ) -> tuple[Upstream, list[tuple[str, str]]]:
         """The upstream meant, and the parameters with scopes as it knows them.
 
         Scopes of another upstream than the first one's are left out, as are malformed ones: a
         reduced grant is no error.
         """
-        upstream: Upstream | None = None
+        upstream = asked_for
         out: list[tuple[str, str]] = []
         for name, value in parameters:
             if name != "scope":
@@ -67,7 +77,7 @@ class Token(Resource):
                     scopes.append(scope)
                     continue
                 try:
-                    named, known = self._router.scoped(repository)
+                    named, known = self._router.scoped(repository, asked_for)
                 except RegistryError:
                     continue
                 upstream = upstream or named

@@ -99,7 +99,7 @@ class Listings(MirrorCase):
         for _ in range(3):
             answer = await self.mirror.ask(self.pages["referrers"])
             self.assertEqual((answer.status, answer.code), (404, "MANIFEST_UNKNOWN"))
-        self.saw(GET_referrers=1)
+        self.saw(GET_referrers=1, GET_manifest=1)
 
     async def test_not_a_listing(self) -> None:
         """A page that is none is an error and is not kept."""
