@@ -18,6 +18,8 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from docxy.config import AuthMode, Config, Upstream
+from docxy.gate.addresses import Perimeter
+from docxy.gate.gates import OpenGate
 from docxy.pull.access import ClientAccess, IAccess, OpenAccess
 from docxy.pull.blobs import BlobCache
 from docxy.pull.cached import CachedPull
@@ -164,4 +166,6 @@ def build_site(
     fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
     assembly = Assembly(config, public_url, fetchers, Realms(PublicSuffixList()), cache, clock)
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
-    return make_site(router, V2(router, pulls, clock, config.timeouts.client), Token(router, pulls))
+    gate = OpenGate(Perimeter())
+    v2 = V2(router, gate, pulls, clock, config.timeouts.client)
+    return make_site(router, v2, Token(router, gate, pulls))

@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 
 from docxy.config import Upstream
 from docxy.errors import BadRequest, NotFound, RegistryError, Unsupported
+from docxy.gate.interfaces import IGate
 from docxy.pull.interfaces import IPull
 from docxy.routing import Router
 from docxy.web.respond import reply, respond
@@ -28,8 +29,9 @@ class Token(Resource):
 
     isLeaf = True
 
-    def __init__(self, router: Router, pulls: Mapping[str, IPull]) -> None:
+    def __init__(self, router: Router, gate: IGate, pulls: Mapping[str, IPull]) -> None:
         Resource.__init__(self)
+        self._gate = gate
         self._router = router
         self._pulls = pulls
 
@@ -41,8 +43,10 @@ class Token(Resource):
         if request.method not in (b"GET", b"HEAD", b"POST"):
             raise Unsupported.method(request.method.decode("ascii", "replace"), "GET, HEAD, POST")
         parameters = _form(request) if post else _query(request)
-        upstream, scoped = self._scoped(parameters, self._asked_for(request))
-        answer = await self._pulls[upstream.name].token(scoped, request.getHeader("Authorization"), post)
+        answer = await self._gate.token(request, parameters, post)
+        if answer is None:
+            upstream, scoped = self._scoped(parameters, self._asked_for(request))
+            answer = await self._pulls[upstream.name].token(scoped, request.getHeader("Authorization"), post)
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         reply(request, 200, headers, json.dumps(answer).encode("ascii"))
 

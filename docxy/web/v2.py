@@ -15,7 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
-from docxy.errors import NotFound, PaginationInvalid, RegistryError, Unsupported
+from docxy.errors import Denied, NotFound, PaginationInvalid, RegistryError, Unsupported
+from docxy.gate.interfaces import IGate
+from docxy.globs import permitted
 from docxy.names import Digest, parse_reference
 from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
 from docxy.ranges import Range, parse_range
@@ -40,13 +42,14 @@ class Asked:
     head: bool
 
     @classmethod
-    def of(cls, request: Request) -> Asked:
+    def of(cls, request: Request, relay: bool) -> Asked:
+        """`relay`: whether the client's Authorization is for the upstream."""
         raw_path, _, raw_query = request.uri.partition(b"?")
         return cls(
             request=request,
             path=raw_path.decode("ascii", "replace"),
             query=parse_qsl(raw_query.decode("ascii", "replace"), keep_blank_values=True),
-            authorization=request.getHeader("Authorization"),
+            authorization=request.getHeader("Authorization") if relay else None,
             head=request.method == b"HEAD",
         )
 
@@ -67,16 +70,19 @@ class V2(Resource):
 
     isLeaf = True
 
-    def __init__(self, router: Router, pulls: Mapping[str, IPull], clock: IReactorTime, patience: float) -> None:
+    def __init__(
+        self, router: Router, gate: IGate, pulls: Mapping[str, IPull], clock: IReactorTime, patience: float
+    ) -> None:
         """`pulls`: by the upstream's name; `patience`: seconds a client may take nothing of a blob."""
         Resource.__init__(self)
         self._router = router
+        self._gate = gate
         self._pulls = pulls
         self._clock = clock
         self._patience = patience
 
     def render(self, request: Request) -> int:
-        return respond(request, self._answer(Asked.of(request)))
+        return respond(request, self._answer(Asked.of(request, relay=not self._gate.asks)))
 
     async def _answer(self, asked: Asked) -> None:
         request = asked.request
@@ -85,6 +91,9 @@ class V2(Resource):
             raise Unsupported.method(request.method.decode("ascii", "replace"))
         ns = asked.parameter("ns")
         target = self._router.route(asked.path, ns, request.getHeader("Host"))
+        await self._gate.admit(request, target.upstream.name, target.repository or None)
+        if target.repository and not permitted(target.upstream, target.repository):
+            raise Denied(f"{target.upstream.name}/{target.repository} is not to be had here")
         pull = self._pulls[target.upstream.name]
         headers: _Headers = [("OCI-Namespace", target.upstream.name)] if ns and target.named else []
         try:
