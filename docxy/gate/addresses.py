@@ -88,8 +88,9 @@ class Perimeter:
         at = UNIX if host is None else normalised(str(host)) or UNKNOWN
         if at not in self.trusted_proxies:
             return at
-        lines = request.requestHeaders.getRawHeaders("X-Forwarded-For", [])
-        entries = [entry.strip() for line in lines for entry in line.split(",")]
+        # As bytes: text would have to be UTF-8, and whatever came must not be an error.
+        lines = request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
+        entries = [entry.strip() for line in lines for entry in line.decode("latin-1").split(",")]
         for entry in reversed([entry for entry in entries if entry]):
             at = normalised(_bare(entry)) or UNKNOWN
             if at not in self.trusted_proxies:

@@ -9,6 +9,7 @@ import base64
 import binascii
 
 from attrs import field, frozen
+from twisted.web.http import Request
 
 
 @frozen
@@ -29,9 +30,19 @@ class Unreadable:
     """Something else."""
 
 
-def parse(authorization: str | None) -> Password | Bearer | Unreadable | None:
+Credentials = Password | Bearer | Unreadable
+
+
+def of(request: Request) -> Credentials | None:
+    """What a request sends; None: nothing."""
+    # As bytes: text would have to be UTF-8, and whatever came must not be an error.
+    lines = request.requestHeaders.getRawHeaders(b"Authorization")
+    return parse(lines[-1].decode("latin-1")) if lines else None
+
+
+def parse(authorization: str) -> Credentials | None:
     """None: nothing was sent."""
-    if authorization is None or not authorization.strip():
+    if not authorization.strip():
         return None
     scheme, _, rest = authorization.strip().partition(" ")
     rest = rest.strip()

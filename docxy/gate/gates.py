@@ -79,7 +79,7 @@ class HtpasswdGate:
         what = _what(upstream, repository)
         address = _check_address(self.perimeter, request, what)
         name = written(request.uri.decode("ascii", "replace"))
-        said = credentials.parse(request.getHeader("Authorization"))
+        said = credentials.of(request)
         visitor = await self._visitor(said, address, name, what)
         if repository is None:
             if said is None:
@@ -101,12 +101,12 @@ class HtpasswdGate:
         self, request: Request, parameters: Sequence[tuple[str, str]], post: bool
     ) -> dict[str, object] | None:
         address = _check_address(self.perimeter, request, "token")
-        said = credentials.parse(request.getHeader("Authorization"))
+        said = credentials.of(request)
         return await self.tokens.answer(said, parameters, post, address)
 
     async def _visitor(
         self,
-        said: credentials.Password | credentials.Bearer | credentials.Unreadable | None,
+        said: credentials.Credentials | None,
         address: str,
         name: str | None,
         what: str,

@@ -83,7 +83,7 @@ class HtpasswdFile:
         self._clock = clock
         self._seen: _Signature | None = _signature(path)
         self._checked = clock.seconds()
-        self._accounts = _load(path)
+        self._accounts = load(path)
 
     def accounts(self) -> Accounts:
         """What is in force."""
@@ -100,7 +100,7 @@ class HtpasswdFile:
             return
         self._seen = signature
         try:
-            self._accounts = _load(self._path)
+            self._accounts = load(self._path)
         except ConfigError as error:
             self._log.error("htpasswd file not reloaded, the accounts stay as they were: {error}", error=error)
         else:
@@ -115,7 +115,8 @@ def _signature(path: str) -> _Signature | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _load(path: str) -> Accounts:
+def load(path: str) -> Accounts:
+    """The accounts of a file.  Raises ConfigError."""
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE + 1)

@@ -46,7 +46,7 @@ class TokenRequests:
 
     async def answer(
         self,
-        said: credentials.Password | credentials.Bearer | credentials.Unreadable | None,
+        said: credentials.Credentials | None,
         parameters: Sequence[tuple[str, str]],
         post: bool,
         address: str,

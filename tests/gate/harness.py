@@ -150,7 +150,7 @@ class Door:
         if authorization is not None:
             out.append(f"Authorization: {authorization}")
         out += [f"Content-Length: {len(body)}", "", body]
-        channel.dataReceived("\r\n".join(out).encode("utf-8"))
+        channel.dataReceived("\r\n".join(out).encode("utf-8", "surrogateescape"))
 
         def close() -> None:
             channel.connectionLost(Failure(ConnectionDone()))

@@ -74,7 +74,18 @@ class ChallengeTests(Case):
     def test_unreadable(self) -> None:
         """What is no credential at all is refused as a token that is not good, never with a 500."""
         guarded = self.door()
-        for sent in ("Bearer x", "Bearer", "Bearer a.b.c", "Basic !!!", "Basic YQ==", "Digest x", "x", "Basic"):
+        for sent in (
+            "Bearer x",
+            "Bearer",
+            "Bearer a.b.c",
+            "Basic !!!",
+            "Basic YQ==",
+            "Digest x",
+            "x",
+            "Basic",
+            "Basic \udcff",
+            "\udcff",
+        ):
             for uri in ("/v2/", ALPINE):
                 answer = guarded.ask(uri, sent)
                 self.assertEqual(answer.status, 401, sent)
