@@ -363,6 +363,18 @@ class Transparent(MirrorCase):
         self.upstream.on("manifest", Fault(status=403))
         self.assertEqual((await self.mirror.manifest("latest")).status, 403)
 
+    async def test_limited(self) -> None:
+        """429 for a client's own token: its instant retries cost one request, another client's are its own."""
+        self.upstream.add_image(REPOSITORY)
+        self.upstream.on("manifest", Fault.too_many_requests("30"), times=2)
+        for token in ("one", "two"):
+            for _ in range(6):
+                answer = await self.mirror.manifest("latest", token)
+                self.assertEqual((answer.status, answer.header("Retry-After")), (429, "30"))
+            self.saw(GET_manifest=1)
+        self.seconds.advance(31)
+        self.assertEqual((await self.mirror.manifest("latest", "one")).status, 200)
+
     async def test_limited_verdict(self) -> None:
         """A 429 on the way to a verdict is remembered for a moment too."""
         self.upstream.auth = Auth("bearer")

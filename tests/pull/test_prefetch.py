@@ -12,12 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import AuthMode
 from docxy.names import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest
-from docxy.pull.prefetch import AT_ONCE, MAX_LISTED, listed
+from docxy.pull.prefetch import AGAIN, AT_ONCE, MAX_LISTED, listed
 from docxy.storage.memory import MemoryStore
 from docxy.upstream.remote import Manifest
 from tests.fakes import Auth, Fault, Pattern
 from tests.pull.harness import BUDGET, REPOSITORY, MirrorCase, drain, reactor
 
+MISS = "docxy; fwd=miss; stored"
 LAYERS = [Pattern(100_000, str(number)) for number in range(7)]
 
 
@@ -123,6 +124,23 @@ class Prefetched(MirrorCase):
         await self.all_filled()
         await self.mirror.manifest("latest")
         self.assertEqual(self.asked(), self.expected())
+
+    async def test_again(self) -> None:
+        """What was evicted is filled again, but not before a while is over."""
+        await self.mirror.manifest("latest")
+        await self.all_filled()
+        await self.store.delete(self.blobs[1])
+        self.upstream.requests.clear()
+        await self.mirror.manifest("latest")
+        # Had a prefetch been started, it would have asked before this one does.
+        self.assertEqual((await self.mirror.blob(self.blobs[1], asked="bytes=0-0")).cache_status, MISS)
+        await drain(self.mirror, self.blobs[1])
+        await self.store.delete(self.blobs[1])
+        self.seconds.advance(AGAIN + 1)
+        await self.mirror.manifest("latest")
+        await self.upstream.finished("blob", count=2)
+        await drain(self.mirror, self.blobs[1])
+        self.saw(HEAD_manifest=1, GET_blob=2)
 
     async def test_not_for_an_index(self) -> None:
         """An index, and a HEAD, start nothing."""
