@@ -50,7 +50,7 @@ class Upstream:
     """Whether it may lead to addresses that are not on the public internet."""
     ca_file: str | None = None
     """PEM file with the CAs to trust; None: the system's."""
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     """`http://[user:password@]host:port` of the HTTP proxy to go through."""
     max_connections: int = 0
     """Connections to each of its origins at once; 0: no limit."""

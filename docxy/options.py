@@ -77,7 +77,7 @@ def load(
         http=values.endpoint(value("port"), where),
         public_url=value("public_url"),
         auth=auth,
-        upstreams=_upstreams(found["upstream"], tables, str(file.value)),
+        upstreams=_upstreams(found["upstream"], tables, str(file.value), environ, auth),
         timeouts=Timeouts(
             connect=value("connect_timeout"),
             headers=value("header_timeout"),
@@ -185,10 +185,12 @@ def _default_cache(environ: Mapping[str, str], root: bool) -> str:
     return os.path.join(base, "docxy")
 
 
-def _upstreams(short: _Setting, tables: Any, file: str) -> tuple[Upstream, ...]:
+def _upstreams(
+    short: _Setting, tables: Any, file: str, environ: Mapping[str, str], auth: AuthMode
+) -> tuple[Upstream, ...]:
     """The upstreams of the file, or the one of `--upstream`; both at once are refused."""
     if tables is None:
-        return (upstream_tables.from_url(short.value),)
+        return (upstream_tables.from_url(short.value, environ),)
     if short.source is not None:
         raise ConfigError(f"{short.source}: {short.value} cannot be combined with the [[upstreams]] of {file}")
-    return upstream_tables.from_tables(tables, file)
+    return upstream_tables.from_tables(tables, file, environ, auth)

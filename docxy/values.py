@@ -178,6 +178,20 @@ def some_seconds(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number of zero or more."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError("is not a whole number of zero or more")
+    return int(text)
+
+
+def username(text: str) -> str:
+    """A name that can stand before the colon of Basic credentials (RFC 7617)."""
+    if not text or ":" in text or not text.isprintable():
+        raise ValueError("is not a user name")
+    return text
+
+
 def switch(text: str) -> bool:
     try:
         return _SWITCH[text.lower()]
@@ -188,6 +202,8 @@ def switch(text: str) -> bool:
 def shown(value: object) -> str:
     """A value as it may stand in a line for the operator: printable, short, without credentials."""
     text = value if isinstance(value, str) else repr(value)
-    text = re.sub(r"(?<=://)[^/?#]*@", "…@", text)
+    # Up to the last @, for a password may hold any of /?#@ itself.
+    text = re.sub(r"(?s)(?<=://).*@", "…@", text)
+    text = re.sub(r"(?s)\A[^/@]*:(?!//).*@", "…@", text)
     text = text if len(text) <= 120 else text[:117] + "..."
     return repr(text) if isinstance(value, str) else ascii(text)[1:-1]

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -34,33 +34,50 @@ class Proxy:
 
     host: str
     port: int
-    authorization: str | None = None
+    authorization: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
         """From `http://user:password@proxy.example:3128`; raises ValueError in words for the operator."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        wrong = "is not the URL of an http proxy, as http://proxy.example:3128"
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            # Its message may hold what it took for a port: the password of a URL without its @.
+            raise ValueError(wrong) from None
         if parts.scheme != "http" or not parts.hostname:
-            raise ValueError("is not an http proxy's URL: http://host:port")
+            raise ValueError(wrong)
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             authorization = "Basic " + b64encode(pair.encode("utf-8")).decode("ascii")
-        return cls(parts.hostname, parts.port or 3128, authorization)
+        return cls(parts.hostname, port or 3128, authorization)
 
 
 def from_environment(url: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name for an upstream's URL."""
+    """The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name for an upstream's URL.
+
+    None for loopback, whatever they say: a proxy elsewhere has another one.
+    """
     lowered = {name.lower(): value for name, value in environ.items() if value}
     parts = urlsplit(url)
-    if _bypassed(parts.hostname or "", lowered.get("no_proxy", "")):
+    host = parts.hostname or ""
+    if _is_loopback(host) or _bypassed(host, lowered.get("no_proxy", "")):
         return None
     return lowered.get(f"{parts.scheme}_proxy") or lowered.get("all_proxy")
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _bypassed(host: str, no_proxy: str) -> bool:
     """Whether `NO_PROXY` covers a host: itself, a domain above it, a network of addresses, or `*`."""
-    for entry in (entry.strip().lower() for entry in no_proxy.split(",")):
+    for entry in (entry.strip().strip("[]").lower() for entry in no_proxy.split(",")):
         name = entry.removeprefix("*").lstrip(".").partition(":")[0] if entry.count(":") == 1 else entry.lstrip("*.")
         if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
             return True
@@ -86,8 +103,8 @@ class TunnelEndpoint:
         tunnel = _Tunnel(self, protocolFactory)
         factory: Factory[Any] = Factory.forProtocol(lambda: tunnel)
         factory.noisy = False
-        connecting = self.proxy_endpoint.connect(factory)
-        connecting.addErrback(tunnel.failed)
+        tunnel.connecting = self.proxy_endpoint.connect(factory)
+        tunnel.connecting.addErrback(tunnel.failed)
         return tunnel.opened
 
 
@@ -100,10 +117,14 @@ class _Tunnel(Protocol):
         self._received = b""
         self._inner: IProtocol | None = None
         self.opened: Deferred[IProtocol] = Deferred(lambda _: self._abort())
+        self.connecting: Deferred[Any] | None = None
+        """To the proxy."""
 
     def _abort(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()
+        elif self.connecting is not None:
+            self.connecting.cancel()
 
     def failed(self, reason: Failure) -> None:
         """Connecting to the proxy failed, or the proxy did."""
@@ -126,6 +147,8 @@ class _Tunnel(Protocol):
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
+        if self.opened.called:
+            return  # given up, or refused
         self._received += data
         head, end, rest = self._received.partition(b"\r\n\r\n")
         if not end:
