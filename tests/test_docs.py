@@ -14,13 +14,15 @@ import sys
 from pathlib import Path
 
 import yaml
-from attrs import fields, frozen
+from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
-from docxy.config import Upstream
+from docxy.config import DOCKER_HUB
 from docxy.errors import RegistryError
 from docxy.option_table import OPTIONS, Option
 from docxy.options import load
+from docxy.upstream_tables import KEYS
+from tests.certificates import issue
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -146,7 +148,8 @@ class ExampleFileTests(SynchronousTestCase):
         document = tomllib.loads(self.uncommented())
         shown = document.pop("upstreams")
         self.assertEqual(list(document), [option.key for option in OPTIONS if option.types])
-        self.assertEqual({key for table in shown for key in table}, {attribute.name for attribute in fields(Upstream)})
+        accounts = [account for table in shown for account in table.get("credentials", ())]
+        self.assertEqual({key for table in [*shown, *accounts] for key in table}, KEYS)
 
     def test_values_are_accepted(self) -> None:
         """Each example is a value that docxy takes; what is said to be the default is the default."""
@@ -161,15 +164,50 @@ class ExampleFileTests(SynchronousTestCase):
                     self.assertEqual(option.parse(str(value)), option.parse(str(option.default)), option.key)
                 else:
                     option.parse(value)
-        path = Path(self.mktemp())
-        path.write_text("".join(f"[[upstreams]]\n{_toml(table)}" for table in shown))
-        config = load({"config": str(path)}, {}, root=True)
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        for name, content in (("ca.pem", issue("ca.example").pem), *((name, b"x\n") for name in ("ci-1", "ghcr"))):
+            (directory / name).write_bytes(content)
+        path = directory / "docxy.toml"
+        text = "".join(f"[[upstreams]]\n{_toml(table)}" for table in shown)
+        path.write_text(text.replace("/etc/docxy/", f"{directory}/"))
+        config = load({"config": str(path)}, {"CI_2": "x"}, root=True)
         self.assertEqual([upstream.name for upstream in config.upstreams], ["docker.io", "ghcr.io"])
+        self.assertEqual([len(upstream.credentials) for upstream in config.upstreams], [2, 1])
 
 
 def _toml(table: dict[str, object]) -> str:
-    """A table of strings, booleans and arrays of strings; JSON has the same notation for these."""
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+    """The lines of a table."""
+    return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
+
+
+def _value(value: object) -> str:
+    """JSON has the same notation for all but tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
+
+
+class UpstreamKeysTests(SynchronousTestCase):
+    """README's tables of what may be said of an upstream are the program's."""
+
+    def test_rows(self) -> None:
+        """Every key has a row with a meaning, and no row is without a key."""
+        for name in READMES:
+            (table,) = [table for table in tables(read(name)) if spans(table[1][0]) == ["name"]]
+            self.assertEqual(sorted(key for row in table[1:] for key in spans(row[0])), sorted(KEYS), name)
+            self.assertTrue(all(row[1] for row in table[1:]), name)
+
+    def test_examples(self) -> None:
+        """What the section shows as a file is a file that docxy takes."""
+        path = Path(self.mktemp())
+        found = [block.text for block in blocks(read("README.md")) if "upstreams" in block.text]
+        self.assertEqual(len(found), 2)
+        for text in found:
+            path.write_text(text)
+            self.assertEqual(load({"config": str(path)}, {}, root=True).upstreams[0], DOCKER_HUB)
 
 
 class MarkdownTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from attrs import frozen
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTCP, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -119,11 +119,11 @@ class TunnelTests(TestCase):
     timeout = 20
 
     def way(self, answer: bytes, closes: bool = False, host: str = "registry.example", port: int = 443) -> Way:
-        reactor = cast(IReactorTCP, installed)
+        reactor = cast(Any, installed)
         proxies = TinyProxies(answer, closes)
         listening = reactor.listenTCP(0, proxies, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
-        number = cast(Any, listening.getHost()).port
+        number = listening.getHost().port
         proxy = Proxy.parse(f"http://me:{SECRET}@127.0.0.1:{number}")
         near = TCP4ClientEndpoint(reactor, proxy.host, proxy.port)
         clients: Factory[Client] = Factory.forProtocol(Client)
