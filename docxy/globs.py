@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from docxy.config import Upstream
+if TYPE_CHECKING:
+    from docxy.config import Upstream
 
 _PATTERN = re.compile(r"[a-z0-9._*?-]+(?:/[a-z0-9._*?-]+)*")
 _TOKEN = re.compile(r"\*\*|[*?]|[^*?]")

@@ -11,35 +11,27 @@ from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
+from docxy import globs
+
 ANONYMOUS = "anonymous"
 """The group of everyone, logged in or not."""
 EVERYONE = "everyone"
 """The group of everyone who has logged in."""
 BUILT_IN = frozenset({ANONYMOUS, EVERYONE})
 
-_PATTERN = re.compile(r"[a-z0-9._:/*?-]+")
-_PIECES = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+_UPSTREAM = re.compile(r"[a-z0-9._*?-]+(?::[0-9*?]+)?")
 
 
-@frozen
-class Pattern:
-    """A glob for `<upstream>/<repository>`: `*` and `?` stay within a component, `**` does not."""
-
-    text: str
-    expression: re.Pattern[str]
-
-    @classmethod
-    def parse(cls, text: str) -> Pattern:
-        """Raises ValueError whose message follows the text in a sentence."""
-        if _PATTERN.fullmatch(text) is None or "***" in text:
-            raise ValueError("is not a pattern such as docker.io/library/* or ghcr.io/team/**")
-        if "/" not in text and "**" not in text:
-            raise ValueError("matches nothing: a pattern is <upstream>/<repository>, as docker.io/library/*")
-        pieces = re.split(r"(\*\*|\*|\?)", text)
-        return cls(text, re.compile("".join(_PIECES.get(piece, re.escape(piece)) for piece in pieces)))
-
-    def matches(self, name: str) -> bool:
-        return self.expression.fullmatch(name) is not None
+def pattern(text: str) -> str:
+    """A glob for `<upstream>/<repository>`; raises ValueError whose message follows the text in a sentence."""
+    upstream, _, repository = text.partition("/")
+    if text == "**":
+        return text
+    if _UPSTREAM.fullmatch(upstream) is None:
+        raise ValueError("is not a pattern such as docker.io/library/* or ghcr.io/team/**")
+    if not repository:
+        raise ValueError("matches nothing: a pattern is <upstream>/<repository>, as docker.io/library/*")
+    return f"{upstream}/{globs.pattern(repository)}"
 
 
 @frozen
@@ -48,7 +40,8 @@ class Rule:
 
     users: frozenset[str]
     groups: frozenset[str]
-    repositories: tuple[Pattern, ...]
+    repositories: tuple[str, ...]
+    """As `pattern` gives them."""
 
 
 @frozen
@@ -69,7 +62,7 @@ class Rules:
         if not self.rules:
             return user is not None
         return any(
-            self._is_for(rule, user) and any(pattern.matches(name) for pattern in rule.repositories)
+            self._is_for(rule, user) and any(globs.matches(pattern, name) for pattern in rule.repositories)
             for rule in self.rules
         )
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from docxy import values
 from docxy.config import ConfigError
 from docxy.gate.addresses import UNIX, Networks, Perimeter, network
-from docxy.gate.rules import BUILT_IN, Pattern, Rule, Rules
+from docxy.gate.rules import BUILT_IN, Rule, Rules, pattern
 from docxy.gate.settings import GateSettings
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def _rule(table: Mapping[str, Any], members: Mapping[str, object], where: str) -
 
     users = frozenset(_list(table.get("users", []), _user, where, "users"))
     groups = frozenset(_list(table.get("groups", []), group, where, "groups"))
-    repositories = tuple(_list(table.get("repositories", []), Pattern.parse, where, "repositories"))
+    repositories = tuple(_list(table.get("repositories", []), pattern, where, "repositories"))
     if not users and not groups:
         raise ConfigError(f"{where}: is for nobody: users or groups is missing")
     if not repositories:
