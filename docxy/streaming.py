@@ -5,11 +5,35 @@ The law: a reader never gets the last byte of something that is not what it clai
 
 from __future__ import annotations
 
+from attrs import frozen
 from zope.interface import implementer
 
 from docxy.errors import UpstreamError
 from docxy.names import Digest
 from docxy.upstream.body import IBody
+
+
+@frozen
+class FilePiece:
+    """Bytes that lie in a file."""
+
+    descriptor: int
+    """Valid until the body is read from again or closed; only to be used with explicit offsets."""
+    offset: int
+    count: int
+
+
+class IFileBody(IBody):
+    """A body that may lie in a file, so that its bytes need not pass through this process."""
+
+    async def piece() -> FilePiece | None:
+        """The next bytes as a part of a file; None at the end, or when they must be read instead.
+
+        Raises as `read` does.
+        """
+
+    def took(count: int) -> None:
+        """So many of the piece's bytes were taken."""
 
 
 @implementer(IBody)

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from docxy.errors import UpstreamError
 from docxy.ranges import Span
 from docxy.storage.interfaces import IBlobReader, State, StorageError
+from docxy.streaming import FilePiece, IFileBody
 from docxy.upstream.body import IBody
 
 PIECE = 256 * 1024
@@ -27,7 +28,7 @@ Direct = Callable[[Span], Awaitable[IBody]]
 """A part of the blob straight from the upstream."""
 
 
-@implementer(IBody)
+@implementer(IFileBody)
 class Following:
     """One client's way through a blob."""
 
@@ -42,37 +43,56 @@ class Following:
         self._closed = False
 
     async def read(self) -> bytes:
-        while self._position < self._span.stop and not self._closed:
+        while await self._more():
             data = await self._some()
             if data:
-                self._position += len(data)
-                self._restarts = 0
+                self.took(len(data))
                 return data
         return b""
 
+    async def piece(self) -> FilePiece | None:
+        """See `IFileBody`."""
+        if not await self._more() or self._rest is not None:
+            return None
+        descriptor = self._reader.fileno()
+        if descriptor is None:
+            return None
+        there = min(self._reader.readable, self._span.stop) - self._position
+        return FilePiece(descriptor, self._position, there)
+
+    def took(self, count: int) -> None:
+        """See `IFileBody`."""
+        self._position += count
+        self._restarts = 0
+
+    async def _more(self) -> bool:
+        """Whether there is more; waits until some of it can be had."""
+        while self._position < self._span.stop and not self._closed:
+            reader = self._reader
+            if self._rest is not None or reader.readable > self._position:
+                return True
+            if reader.state is State.CANCELLED:
+                raise UpstreamError(f"the bytes of {reader.digest} were not what they should be; they were withdrawn")
+            if reader.state is State.RELEASED:
+                await self._restart()
+            elif reader.state is State.VERIFIED:
+                raise UpstreamError(f"{reader.digest} is shorter than it was announced")
+            else:
+                await reader.changed()
+        return False
+
     async def _some(self) -> bytes:
-        """Bytes at our position; empty when something changed and it is worth asking again."""
+        """Bytes at our position; empty when the cache failed and the upstream goes on instead."""
         if self._rest is not None:
             data = await self._rest.read()
             if not data:
                 raise UpstreamError("the upstream ended a blob early")
             return data
-        reader = self._reader
-        if reader.readable > self._position:
-            try:
-                return await reader.read(self._position, min(PIECE, self._span.stop - self._position))
-            except StorageError:
-                await self._go_direct()
-                return b""
-        if reader.state is State.CANCELLED:
-            raise UpstreamError(f"the bytes of {reader.digest} were not what they should be; they were withdrawn")
-        if reader.state is State.RELEASED:
-            await self._restart()
-        elif reader.state is State.VERIFIED:
-            raise UpstreamError(f"{reader.digest} is shorter than it was announced")
-        else:
-            await reader.changed()
-        return b""
+        try:
+            return await self._reader.read(self._position, min(PIECE, self._span.stop - self._position))
+        except StorageError:
+            await self._go_direct()
+            return b""
 
     async def _restart(self) -> None:
         self._restarts += 1

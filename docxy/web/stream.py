@@ -15,8 +15,6 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from docxy.upstream.body import IBody
-
 
 class ClientGone(Exception):
     """The client went away or was dropped."""
@@ -93,23 +91,3 @@ def abort(request: Request) -> None:
     """End a request's connection without the rest of its response."""
     if request.channel is not None:
         cast(ITCPTransport, request.channel.transport).abortConnection()
-
-
-async def send(request: Request, body: IBody, clock: IReactorTime, patience: float) -> None:
-    """Send a whole body and finish the request, or abort its connection.
-
-    Raises what ended the body early, after aborting; ClientGone is no error but an end.
-    """
-    stream = ClientStream(request, clock, patience)
-    try:
-        while data := await body.read():
-            await stream.write(data)
-    except ClientGone:
-        return
-    except BaseException:
-        stream.abort()
-        raise
-    finally:
-        body.close()
-        stream.close()
-    request.finish()

@@ -23,7 +23,7 @@ from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
 from docxy.ranges import Range, parse_range
 from docxy.routing import Kind, Router, Target
 from docxy.web.respond import reply, respond, start
-from docxy.web.stream import send
+from docxy.web.sendfile import send
 
 MAX_PAGE = 10_000
 """`n` of a tags/list that is passed on."""

@@ -250,16 +250,15 @@ class TakenOver(MirrorCase):
         for token in (first, second):
             await self.mirror.manifest("latest", token)
         rule = self.upstream.on("blob", Fault(stall_after=MIB, cut_after=MIB + 1))
-        pulls = [Deferred.fromCoroutine(self.mirror.blob(BLOB.digest, first))]
+        path = f"/v2/{REPOSITORY}/blobs/{BLOB.digest}"
+        pulls = [await self.mirror.stream(path, {"Authorization": f"Bearer {token}"}) for token in (first, second)]
         await rule.struck()
-        pulls.append(Deferred.fromCoroutine(self.mirror.blob(BLOB.digest, second)))
-        joined = await self.mirror.stream(f"/v2/{REPOSITORY}/blobs/{BLOB.digest}", {"Authorization": f"Bearer {first}"})
-        await joined.client.reached(MIB)
+        pulls.append(await self.mirror.stream(path, {"Authorization": f"Bearer {first}"}))
+        await gatherResults([pull.client.reached(MIB) for pull in pulls])
         del self.upstream.auth.tokens[first]
         rule.release()
-        answers = await gatherResults(pulls)
-        self.assertEqual({each.body == WHOLE for each in answers}, {True})
+        await gatherResults([pull.client.ended for pull in pulls])
+        self.assertEqual({pull.client.body == WHOLE for pull in pulls}, {True})
         sent = [each.headers["authorization"] for each in self.upstream.select("blob")]
         # The one that joined last is asked with first.
         self.assertEqual(sent, [f"Bearer {first}", f"Bearer {first}", f"Bearer {second}"])
-        await joined.client.ended
