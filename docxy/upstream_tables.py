@@ -72,7 +72,7 @@ def from_url(url: str, environ: Mapping[str, str]) -> Upstream:
     name = values.host(url.partition("://")[2])
     known = preset(name)
     if name != DOCKER_HUB.name:  # Docker Hub's registry is on another host than its name
-        known = evolve(known, url=url, private=is_private(url))
+        known = evolve(known, url=url)
     return evolve(known, proxy=_proxy_of_environment(known, environ))
 
 

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from attrs import frozen
 from twisted.internet import reactor as installed
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -104,6 +105,20 @@ class FarAway:
             self.given_up = True
 
         return Deferred(give_up)
+
+
+@implementer(IStreamClientEndpoint)
+class InMemory:
+    """A proxy that is connected to at once; its answers are the test's."""
+
+    def __init__(self) -> None:
+        self.transport = StringTransport()
+        self.protocol: Any = None
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        self.protocol = protocolFactory.buildProtocol(self.transport.getPeer())
+        self.protocol.makeConnection(self.transport)
+        return succeed(self.protocol)
 
 
 @frozen
@@ -203,6 +218,18 @@ class TunnelTests(TestCase):
         with self.assertRaises(CancelledError):
             await connecting
         self.assertTrue(far.given_up)
+
+    async def test_late_answer(self) -> None:
+        """An answer that was on its way when the tunnel was given up opens nothing."""
+        near = InMemory()
+        clients = Factory.forProtocol(Client)
+        connecting = TunnelEndpoint(near, Proxy("proxy.example", 3128), "registry.example", 443).connect(clients)
+        connecting.cancel()
+        near.protocol.dataReceived(OPEN)
+        with self.assertRaises(CancelledError):
+            await connecting
+        self.assertNotIn(b"hello", near.transport.value())
+        self.assertTrue(near.transport.disconnecting)
 
 
 class ParseTests(SynchronousTestCase):
