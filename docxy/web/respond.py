@@ -73,7 +73,8 @@ def start(request: Request, status: int, headers: Headers, length: int | None) -
 
 def reply(request: Request, status: int, headers: Headers, body: bytes) -> None:
     """A whole small response; for HEAD its headers only."""
-    start(request, status, headers, len(body))
+    # The length in a 304 would be that of the content which the client has (RFC 9110 section 8.6).
+    start(request, status, headers, None if status == 304 else len(body))
     if request.method != b"HEAD":
         request.write(body)
     request.finish()

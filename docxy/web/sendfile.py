@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
+from docxy.errors import UpstreamError
 from docxy.streaming import FilePiece, IFileBody
 from docxy.upstream.body import IBody
 from docxy.web.stream import ClientGone, ClientStream
@@ -178,6 +179,7 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
             if not data:
                 break
             await stream.write(data)
+        _check_length(request)
     except ClientGone:
         return
     except BaseException:
@@ -187,3 +189,10 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
         body.close()
         stream.close()
     request.finish()
+
+
+def _check_length(request: Request) -> None:
+    """Raises UpstreamError when the body was not as long as the headers said: the next response would be misread."""
+    told = request.responseHeaders.getRawHeaders(b"Content-Length")
+    if told is not None and int(told[-1]) != request.sentLength:
+        raise UpstreamError(f"a body ended after {request.sentLength} of {int(told[-1])} bytes")
