@@ -6,6 +6,7 @@ The law: nothing below this module knows where its collaborators come from.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from urllib.parse import urlsplit
@@ -18,8 +19,10 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from docxy.config import AuthMode, Config, Upstream
-from docxy.gate.addresses import Perimeter
 from docxy.gate.gates import OpenGate
+from docxy.gate.interfaces import IGate
+from docxy.gate.make import make_gate
+from docxy.gate.scopes import readings
 from docxy.pull.access import ClientAccess, IAccess, OpenAccess
 from docxy.pull.blobs import BlobCache
 from docxy.pull.cached import CachedPull
@@ -35,6 +38,7 @@ from docxy.routing import Router
 from docxy.storage.catalog import Catalog
 from docxy.storage.interfaces import IBlobStore
 from docxy.storage.records import UpstreamCatalog
+from docxy.storage.threads import InThread
 from docxy.upstream.authorize import Account, ClientAuthorizer, OwnAuthorizer
 from docxy.upstream.breaker import Endpoints
 from docxy.upstream.fetch import Fetcher
@@ -154,10 +158,11 @@ def build_site(
     agents: Callable[[Upstream], IAgent],
     clock: IReactorTime,
     cache: Cache | None,
+    in_thread: InThread | None = None,
 ) -> Site:
     """The registry's site.
 
-    `agents`: each upstream's way out.
+    `agents`: each upstream's way out; `in_thread`: where passwords are checked, needed with accounts only.
 
     `public_url`: without a trailing slash; the realm is built from it.
     """
@@ -166,6 +171,12 @@ def build_site(
     fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
     assembly = Assembly(config, public_url, fetchers, Realms(PublicSuffixList()), cache, clock)
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
-    gate = OpenGate(Perimeter())
+    gate: IGate = OpenGate(config.access.perimeter)
+    if config.access.htpasswd is not None:
+        assert in_thread is not None
+        # Processes that share a cache read each other's tokens; without one each has its own.
+        key = secrets.token_hex(32) if cache is None else cache.catalog.settle_fact("gate key", secrets.token_hex(32))
+        known = readings(router, config.upstreams)
+        gate = make_gate(config.access, public_url, bytes.fromhex(key), in_thread, clock, known)
     v2 = V2(router, gate, pulls, clock, config.timeouts.client)
     return make_site(router, v2, Token(router, gate, pulls))

@@ -10,6 +10,8 @@ import enum
 
 from attrs import field, frozen
 
+from docxy.gate.settings import GateSettings
+
 
 class ConfigError(Exception):
     """A setting that cannot be used; the message is one line for the operator."""
@@ -115,6 +117,8 @@ class Config:
     upstreams: tuple[Upstream, ...]
     """The first is the default."""
     timeouts: Timeouts = field(factory=Timeouts)
+    access: GateSettings = field(factory=GateSettings)
+    """Who may come in."""
     cache: str | None = None
     """Directory, or None for a pure proxy."""
     cache_size: int | None = None

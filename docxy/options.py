@@ -16,6 +16,7 @@ from attrs import frozen
 
 from docxy import upstream_tables, values
 from docxy.config import AuthMode, Config, ConfigError, Timeouts, Upstream
+from docxy.gate import table
 from docxy.option_table import OPTIONS, Option
 
 if sys.version_info >= (3, 11):
@@ -49,9 +50,11 @@ def load(
     file = _setting(OPTIONS[0], given, environ, {}, "")
     document = {} if file.value is None else _read(file.value, str(file.source))
     tables = document.pop("upstreams", None)
+    access = table.parse(document.pop("access", {}), str(file.value))
     unknown = sorted(document.keys() - {option.key for option in OPTIONS if option.types})
     if unknown:
-        close = difflib.get_close_matches(unknown[0], [*(option.key for option in OPTIONS[1:]), "upstreams"], 1)
+        known = [*(option.key for option in OPTIONS[1:]), "upstreams", "access"]
+        close = difflib.get_close_matches(unknown[0], known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"{file.value}: unknown key {values.shown(unknown[0])}{hint}")
     found = {option.key: _setting(option, given, environ, document, str(file.value)) for option in OPTIONS}
@@ -65,7 +68,10 @@ def load(
         where = "::" if ipv6 else ""
     auth = value("auth")
     if auth is None:
-        auth = AuthMode.TRANSPARENT if cert else AuthMode.NONE
+        auth = AuthMode.TRANSPARENT if cert and access.htpasswd is None else AuthMode.NONE
+    upstreams = _upstreams(found["upstream"], tables, str(file.value), environ, auth)
+    if access.htpasswd is not None and AuthMode.TRANSPARENT in (auth, *(upstream.auth for upstream in upstreams)):
+        raise ConfigError(f"{file.value}: with access.htpasswd clients log in to docxy, so auth cannot be transparent")
     cache = value("cache")
     if found["cache"].source is None:
         cache = _default_cache(environ, root)
@@ -77,7 +83,8 @@ def load(
         http=values.endpoint(value("port"), where),
         public_url=value("public_url"),
         auth=auth,
-        upstreams=_upstreams(found["upstream"], tables, str(file.value), environ, auth),
+        upstreams=upstreams,
+        access=access,
         timeouts=Timeouts(
             connect=value("connect_timeout"),
             headers=value("header_timeout"),

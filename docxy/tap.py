@@ -32,6 +32,8 @@ from docxy import tls
 from docxy.assembly import build_site
 from docxy.caching import open_cache
 from docxy.config import Config, ConfigError, Upstream
+from docxy.gate.htpasswd import load as load_accounts
+from docxy.gate.threads import PasswordThreads
 from docxy.option_table import OPTIONS
 from docxy.options import load
 from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
@@ -89,6 +91,8 @@ class Options(usage.Options):
             self.pair = None
             if self.config.cert is not None and self.config.key is not None:
                 self.pair = tls.load(self.config.cert, self.config.key)
+            if self.config.access.htpasswd is not None:
+                load_accounts(self.config.access.htpasswd)
         except ConfigError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -128,7 +132,11 @@ def makeService(options: Options) -> IService:
         warning = None if pair is None else tls.expiry_warning(pair)
         if warning:
             _log.warn("{warning}", warning=warning)
-        site, depends = registry(config, public_url, reactor)
+        try:
+            site, depends = registry(config, public_url, reactor)
+        except ConfigError as error:
+            # The htpasswd file, which the user that the daemon became may not be allowed to read.
+            sys.exit(f"docxy: {error}")
         depends.startService()
         watched = Watched(site, reactor)
         front_door.serve(watched if context is None else TLSMemoryBIOFactory(context, False, watched, reactor))
@@ -161,7 +169,10 @@ def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IServ
     caching = open_cache(config, reactor)
     if caching is not None:
         depends.addService(caching)
-    return build_site(config, public_url, agent, reactor, None if caching is None else caching.cache), depends
+    cache = None if caching is None else caching.cache
+    passwords = PasswordThreads(reactor)
+    depends.addService(passwords)
+    return build_site(config, public_url, agent, reactor, cache, passwords.in_thread), depends
 
 
 class Closing(Service):

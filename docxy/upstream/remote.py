@@ -252,6 +252,9 @@ class Remote:
             if asked is None or not isinstance(content_range, Span):
                 response.abandon()
                 raise UpstreamError(f"{response.source} sent a part of {digest} without a usable Content-Range")
+            if not _is_what_was_asked(content_range, asked):
+                response.abandon()
+                raise UpstreamError(f"{response.source} sent {content_range} of {digest} for {asked}")
             return BlobResponse(response, content_range, _passed(response))
         length = response.length
         span = None if length is None else Span(0, length, length)
@@ -311,6 +314,13 @@ class Remote:
         if response.status != 200 or _bare(response.header("Content-Type")) != media_type or not _is_object(body):
             raise UpstreamError(f"{self._upstream.name} answered {rest} of {repository} with something else")
         return Listing(media_type, body, response.header("Link"), _passed(response))
+
+
+def _is_what_was_asked(sent: Span, asked: Range) -> bool:
+    try:
+        return sent == asked.within(sent.size)
+    except RangeInvalid:
+        return False
 
 
 def retry_after(error: RegistryError) -> float | None:
