@@ -102,7 +102,6 @@ class Assembly:
         rules = TagRules(
             upstream.tag_ttl if upstream.tag_ttl is not None else self.config.tag_ttl, self.config.keep_gone
         )
-        access: IAccess = OpenAccess()
         login: ILogin = NoLogin(self.clock)
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
             own = OwnAuthorizer(self._accounts(upstream, service), upstream.name)
@@ -115,10 +114,9 @@ class Assembly:
             remote = Remote(upstream, fetcher, authorizer, endpoints, self.realms)
             strangers = None if known is None or passes is None else Strangers(known, passes)
             login = RelayedLogin(remote, relay, authorizer, self.clock, strangers)
-            if known is not None and passes is not None:
-                access = ClientAccess(remote, known, passes)
-        if self.cache is None or known is None:
+        if self.cache is None or known is None or passes is None:
             return DirectPull(remote, login)
+        access: IAccess = OpenAccess(known) if isinstance(login, NoLogin) else ClientAccess(remote, known, passes)
         blobs = BlobCache(remote, self.cache.store, known, self.cache.fills)
         return CachedPull(
             remote=remote,
@@ -178,5 +176,5 @@ def build_site(
         key = secrets.token_hex(32) if cache is None else cache.catalog.settle_fact("gate key", secrets.token_hex(32))
         known = readings(router, config.upstreams)
         gate = make_gate(config.access, public_url, bytes.fromhex(key), in_thread, clock, known)
-    v2 = V2(router, gate, pulls, clock, config.timeouts.client)
-    return make_site(router, v2, Token(router, gate, pulls))
+    v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog)
+    return make_site(router, gate, v2, Token(router, gate, pulls))

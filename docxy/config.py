@@ -128,5 +128,7 @@ class Config:
     prefetch: bool = True
     keep_gone: bool = False
     """Whether a tag that the upstream deleted is served on."""
+    catalog: bool = False
+    """Whether `/v2/_catalog` lists what is cached."""
     scrub_interval: float = SCRUB_INTERVAL
     """Seconds within which every cached blob is hashed again; 0: never."""

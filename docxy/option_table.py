@@ -189,6 +189,15 @@ OPTIONS: tuple[Option, ...] = (
         flags={"keep-gone": "on"},
         types=(bool,),
     ),
+    Option(
+        "catalog",
+        "CATALOG",
+        values.switch,
+        "answer /v2/_catalog with the repositories that are cached; in transparent mode, with public ones",
+        "off",
+        flags={"catalog": "on"},
+        types=(bool,),
+    ),
     _seconds(
         "scrub-interval",
         "SCRUB_INTERVAL",

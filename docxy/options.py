@@ -97,6 +97,7 @@ def load(
         tag_ttl=value("tag_ttl"),
         prefetch=value("prefetch"),
         keep_gone=value("keep_gone"),
+        catalog=value("catalog"),
         scrub_interval=value("scrub_interval"),
     )
 

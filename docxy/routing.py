@@ -35,6 +35,7 @@ class Kind(enum.Enum):
     BLOBS = "blobs"
     TAGS = "tags"
     REFERRERS = "referrers"
+    CATALOG = "_catalog"
 
 
 @frozen
@@ -81,6 +82,8 @@ class Router:
         upstream = named or self.default
         if not segments:
             return Target(upstream, Kind.PING, named=named is not None)
+        if segments == ["_catalog"]:
+            return Target(upstream, Kind.CATALOG, named=named is not None)
         kind, name, reference = _endpoint(segments)
         return Target(upstream, kind, self.repository(upstream, name), reference, named is not None)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 
+from attrs import frozen
 from zope.interface import Interface, implementer
 
 from docxy.errors import Denied, ManifestUnknown, TooManyRequests, Unauthorized, UpstreamError
 from docxy.flight import SingleFlight
 from docxy.names import Digest, Reference
 from docxy.pull.limits import Limits
-from docxy.pull.passes import Passes
+from docxy.pull.passes import PUBLIC_FOR, Passes
 from docxy.storage.records import UpstreamCatalog
 from docxy.upstream.remote import Remote
 
@@ -54,10 +55,16 @@ class IAccess(Interface):
     def refused(repository: str, authorization: str | None) -> None:
         """The upstream just refused this client."""
 
+    def known(after: str, limit: int) -> list[str]:
+        """Names of cached repositories that anybody may know of, sorted, behind `after`."""
+
 
 @implementer(IAccess)
+@frozen
 class OpenAccess:
     """No-auth mode: what docxy's own credentials can read, clients can read."""
+
+    catalog: UpstreamCatalog
 
     def credential(self, authorization: str | None) -> str:
         return ""
@@ -82,6 +89,9 @@ class OpenAccess:
 
     def refused(self, repository: str, authorization: str | None) -> None:
         return
+
+    def known(self, after: str, limit: int) -> list[str]:
+        return self.catalog.repositories(after, limit, None)
 
 
 def credential_of(authorization: str | None) -> str:
@@ -180,3 +190,6 @@ class ClientAccess:
         self._catalog.revoke(repository, credential)
         if authorization is not None and self._catalog.whole.is_stranger(credential):
             self._catalog.unpublish(repository)
+
+    def known(self, after: str, limit: int) -> list[str]:
+        return self._catalog.repositories(after, limit, self._catalog.whole.seconds() - PUBLIC_FOR)

@@ -83,6 +83,9 @@ class CachedPull:
         page = f"tags/list?{query}"
         return await self._challenged(self.listings.get(repository, page, authorization, NameUnknown, ask))
 
+    def repositories(self, after: str, limit: int) -> list[str]:
+        return self.access.known(after, limit)
+
     async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
         async def ask() -> Listing:
             return await self.remote.referrers(repository, digest, query, authorization)

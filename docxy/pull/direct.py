@@ -57,6 +57,9 @@ class DirectPull:
     async def tags(self, repository: str, query: str, authorization: str | None) -> PulledListing:
         return PulledListing(await self.remote.tags(repository, query, authorization), BYPASS)
 
+    def repositories(self, after: str, limit: int) -> list[str]:
+        return []
+
     async def referrers(self, repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
         return PulledListing(await self.remote.referrers(repository, digest, query, authorization), BYPASS)
 

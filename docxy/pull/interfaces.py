@@ -74,5 +74,8 @@ class IPull(Interface):
     async def tags(repository: str, query: str, authorization: str | None) -> PulledListing:
         """A page of the repository's tags."""
 
+    def repositories(after: str, limit: int) -> list[str]:
+        """What of the upstream is cached and anybody may know of: names behind `after`, sorted."""
+
     async def referrers(repository: str, digest: Digest, query: str, authorization: str | None) -> PulledListing:
         """What refers to a digest."""

@@ -54,7 +54,6 @@ class Prefetch:
         self._clock = clock
         self._seen_to: dict[tuple[str, Digest, str], float] = {}
         self._free = DeferredSemaphore(AT_ONCE)
-        self._running: set[Deferred[None]] = set()
 
     def start(self, repository: str, manifest: Manifest, authorization: str | None, credential: str) -> None:
         """Fill what the manifest lists, soon, unless that was seen to a moment ago; returns at once."""
@@ -66,13 +65,11 @@ class Prefetch:
         self._seen_to[key] = now + AGAIN
         for descriptor in listed(manifest):
             running = Deferred.fromCoroutine(self._fill(repository, descriptor.digest, authorization, credential))
-            self._running.add(running)
-            running.addBoth(self._ended, running)
+            running.addErrback(self._failed)
 
-    def _ended(self, outcome: object, running: Deferred[None]) -> None:
-        self._running.discard(running)
-        if isinstance(outcome, Failure) and not outcome.check(CancelledError):
-            self._log.failure("a prefetch failed", outcome)
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("a prefetch failed", failure)
 
     async def _fill(self, repository: str, digest: Digest, authorization: str | None, credential: str) -> None:
         await self._free.acquire()
@@ -84,8 +81,3 @@ class Prefetch:
             self._log.info("{digest} was not prefetched: {error}", digest=digest, error=error)
         finally:
             self._free.release()
-
-    def stop(self) -> None:
-        """Start no more."""
-        for running in list(self._running):
-            running.cancel()

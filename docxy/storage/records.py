@@ -101,6 +101,20 @@ class UpstreamCatalog:
             )
         return row
 
+    def repositories(self, after: str, limit: int, public_since: float | None) -> list[str]:
+        """Repositories that something is held of, sorted, behind a name; with `public_since` only what is public."""
+        rows = self.whole.rows(
+            "SELECT DISTINCT repository FROM held WHERE upstream = ? AND repository > ? AND (? IS NULL OR EXISTS "
+            "(SELECT 1 FROM public WHERE public.upstream = held.upstream AND public.repository = held.repository "
+            "AND public.at >= ?)) ORDER BY repository LIMIT ?",
+            self.upstream,
+            after,
+            public_since,
+            public_since,
+            limit,
+        )
+        return [str(row[0]) for row in rows]
+
     def any_manifest(self, repository: str) -> Digest | None:
         """Some manifest that this repository held lately."""
         row = self.whole.row(

@@ -179,6 +179,11 @@ def basic(credential: Credential) -> str:
     return "Basic " + b64encode(pair).decode("ascii")
 
 
+def _place(access: Access) -> tuple[str, str]:
+    """What a challenge holds for: manifests and blobs of a repository are behind the same one."""
+    return access.endpoint, access.scope
+
+
 _Key = tuple[str, str, str]
 """Realm, service, scope as the challenge asked for it."""
 
@@ -194,12 +199,12 @@ class Tokens:
         self._authorization = None if credential is None else basic(credential)
         self._clock = clock
         self._tokens: dict[_Key, Token] = {}
-        self._answers: dict[Access, _Key] = {}
+        self._answers: dict[tuple[str, str], _Key] = {}
         self._asking: SingleFlight[_Key, str] = SingleFlight()
 
     def kept(self, access: Access) -> str | None:
         """A token that is still good for what was accessed before."""
-        return self._good(self._answers.get(access))
+        return self._good(self._answers.get(_place(access)))
 
     def _good(self, key: _Key | None) -> str | None:
         token = None if key is None else self._tokens.get(key)
@@ -207,7 +212,7 @@ class Tokens:
 
     def forget(self, access: Access, value: str) -> None:
         """This token was refused; another one that came in the meantime stays."""
-        key = self._answers.get(access)
+        key = self._answers.get(_place(access))
         if key is not None and self._good(key) == value:
             del self._tokens[key]
 
@@ -216,7 +221,7 @@ class Tokens:
         parameters = challenge.parameters
         key = (parameters["realm"], parameters.get("service", ""), parameters.get("scope") or access.scope)
         value = self._good(key) or await self._asking.do(key, lambda: self._fetch(key))
-        self._answers[access] = key
+        self._answers[_place(access)] = key
         return value
 
     async def _fetch(self, key: _Key) -> str:

@@ -5,6 +5,8 @@ The law: no line that is logged holds a query or a header of a client's request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource, Resource
 
 from docxy.errors import NotFound
+from docxy.gate.interfaces import IGate
 from docxy.routing import Router
 from docxy.web.health import Health
 from docxy.web.respond import reply_error
@@ -54,14 +57,27 @@ class Channel(HTTPChannel):
         HTTPChannel.dataReceived(self, data)
 
 
+def access_line(timestamp: str, request: HTTPRequest, address: Callable[[HTTPRequest], str] | None = None) -> str:
+    """One request as the log has it: without query, headers or anything else a client could hide a secret in.
+
+    `address`: tells the client's, where a proxy may stand between.
+    """
+    path = request.uri.partition(b"?")[0][:512].decode("ascii", "backslashreplace")
+    printable = "".join(c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in path)
+    method = request.method[:16].decode("ascii", "backslashreplace")
+    client = getattr(request.getClientAddress(), "host", "-") if address is None else address(request)
+    return f'{client} "{ascii(method)[1:-1]} {printable}" {request.code} {request.sentLength}'
+
+
 class RegistrySite(server.Site):
     """Speaks HTTP/1.1, over TLS too, whatever is installed beside it."""
 
     protocol = Channel  # type: ignore[assignment]  # twisted's stub knows only its own channel
     displayTracebacks = False
 
-    def __init__(self, root: IResource) -> None:
-        server.Site.__init__(self, root, requestFactory=Request, timeout=IDLE, logFormatter=access_line)
+    def __init__(self, root: IResource, line: Callable[[str, HTTPRequest], str] = access_line) -> None:
+        """`line`: makes the log's line for a request."""
+        server.Site.__init__(self, root, requestFactory=Request, timeout=IDLE, logFormatter=line)
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
@@ -100,16 +116,6 @@ class Nothing(Resource):
         return server.NOT_DONE_YET
 
 
-def access_line(timestamp: str, request: HTTPRequest) -> str:
-    """One request as the log has it: without query, headers or anything else a client could hide a secret in."""
-    path = request.uri.partition(b"?")[0][:512].decode("ascii", "backslashreplace")
-    printable = "".join(c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in path)
-    host = request.getClientAddress()
-    method = request.method[:16].decode("ascii", "backslashreplace")
-    client = getattr(host, "host", "-")
-    return f'{client} "{ascii(method)[1:-1]} {printable}" {request.code} {request.sentLength}'
-
-
-def make_site(router: Router, v2: V2, token: Token) -> server.Site:
+def make_site(router: Router, gate: IGate, v2: V2, token: Token) -> server.Site:
     """The registry's HTTP server."""
-    return RegistrySite(Root(router, v2, token))
+    return RegistrySite(Root(router, v2, token), partial(access_line, address=gate.address))

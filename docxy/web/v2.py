@@ -7,6 +7,7 @@ conditions and ranges of manifests are answered here, for every upstream alike.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -26,7 +27,9 @@ from docxy.web.respond import reply, respond, start
 from docxy.web.sendfile import send
 
 MAX_PAGE = 10_000
-"""`n` of a tags/list that is passed on."""
+"""`n` of a listing, at most."""
+DEFAULT_PAGE = 100
+"""Names in a `_catalog` page, where the client does not say."""
 
 _Headers = list[tuple[str, str]]
 
@@ -71,15 +74,25 @@ class V2(Resource):
     isLeaf = True
 
     def __init__(
-        self, router: Router, gate: IGate, pulls: Mapping[str, IPull], clock: IReactorTime, patience: float
+        self,
+        router: Router,
+        gate: IGate,
+        pulls: Mapping[str, IPull],
+        clock: IReactorTime,
+        patience: float,
+        catalog: bool,
     ) -> None:
-        """`pulls`: by the upstream's name; `patience`: seconds a client may take nothing of a blob."""
+        """`pulls`: by the upstream's name; `patience`: seconds a client may take nothing of a blob.
+
+        `catalog`: whether what is cached is listed.
+        """
         Resource.__init__(self)
         self._router = router
         self._gate = gate
         self._pulls = pulls
         self._clock = clock
         self._patience = patience
+        self._catalog = catalog
 
     def render(self, request: Request) -> int:
         return respond(request, self._answer(Asked.of(request, relay=not self._gate.asks)))
@@ -113,14 +126,17 @@ class V2(Resource):
         elif target.kind is Kind.BLOBS:
             await self._blob(asked, target, pull, headers)
         elif target.kind is Kind.TAGS:
-            query = _page(asked)
+            n, last = _page(asked)
+            query = urlencode({**({} if n is None else {"n": n}), **({"last": last} if last else {})})
             self._listing(asked, await pull.tags(target.repository, query, asked.authorization), headers)
         elif target.kind is Kind.REFERRERS:
             digest = Digest.parse(target.reference)
             query = urlencode([(name, value) for name, value in asked.query if name == "artifactType"])
             self._listing(asked, await pull.referrers(target.repository, digest, query, asked.authorization), headers)
+        elif self._catalog:
+            self._repositories(asked, target, headers)
         else:
-            raise NotFound("nothing is here")
+            raise NotFound("what is cached is not listed here")
 
     async def _manifest(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
         reference = parse_reference(target.reference)
@@ -184,6 +200,24 @@ class V2(Resource):
             start(request, 206, headers, pulled.span.stop - pulled.span.first)
         await send(request, pulled.body, self._clock, self._patience)
 
+    def _repositories(self, asked: Asked, target: Target, headers: _Headers) -> None:
+        """`_catalog`: names as this client would pull them, those of other upstreams with their prefix."""
+        n, last = _page(asked)
+        count = DEFAULT_PAGE if n is None else n
+        names: list[str] = []
+        for name in [target.upstream.name] if target.named else self._pulls:
+            prefix = "" if target.named or name == self._router.default.name else f"{name}/"
+            if prefix and last > prefix and not last.startswith(prefix):
+                continue
+            after = last.removeprefix(prefix) if last.startswith(prefix) else ""
+            names += [f"{prefix}{each}" for each in self._pulls[name].repositories(after, count + 1)]
+        page = sorted(names)[:count]
+        headers = [*headers, ("Content-Type", "application/json")]
+        if page and len(names) > count:
+            query = urlencode({"n": count, "last": page[-1], **({"ns": ns} if (ns := asked.parameter("ns")) else {})})
+            headers.append(("Link", f'<{asked.path}?{query}>; rel="next"'))
+        reply(asked.request, 200, headers, json.dumps({"repositories": page}).encode("ascii"))
+
     def _listing(self, asked: Asked, pulled: PulledListing, headers: _Headers) -> None:
         listing = pulled.listing
         headers = [
@@ -219,13 +253,12 @@ def _range(request: Request, digest: Digest) -> Range | None:
     return parse_range(request.getHeader("Range"))
 
 
-def _page(asked: Asked) -> str:
-    """The query of a tags/list that goes upstream; raises PaginationInvalid."""
-    n, last = asked.parameter("n"), asked.parameter("last")
+def _page(asked: Asked) -> tuple[int | None, str]:
+    """`n` and `last` of a listing; raises PaginationInvalid."""
+    n = asked.parameter("n")
     if n is not None and not (n.isascii() and n.isdigit()):
-        raise PaginationInvalid(f"n={n[:40]!a} is not a number of tags")
-    page = [] if n is None else [("n", str(min(int(n[:10]), MAX_PAGE)))]
-    return urlencode(page + ([] if last is None else [("last", last)]))
+        raise PaginationInvalid(f"n={n[:40]!a} is not a number")
+    return None if n is None else min(int(n[:10]), MAX_PAGE), asked.parameter("last") or ""
 
 
 def _link(asked: Asked, link: str | None) -> str | None:

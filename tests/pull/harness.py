@@ -194,6 +194,8 @@ class Mirror:
     tag_ttl: float = 60.0
     prefetch: bool = False
     keep_gone: bool = False
+    listed: bool = False
+    """Whether `_catalog` is on."""
     timeouts: Timeouts = field(factory=Timeouts)
     others: tuple[Upstream, ...] = ()
     """More upstreams, after the first."""
@@ -217,6 +219,7 @@ class Mirror:
             tag_ttl=self.tag_ttl,
             prefetch=self.prefetch,
             keep_gone=self.keep_gone,
+            catalog=self.listed,
         )
         clock = ShiftedClock(self.seconds)
         agent, self._pool = make_agent(reactor, self.timeouts, config.upstreams[0])
