@@ -1,17 +1,13 @@
 """Globs for names of repositories: `*` and `?` stay within a component, `**` does not.
 
 Pure.  The law: matching takes at most as many steps as the pattern is long times the name
-is long, whatever a client makes up as a name; a deny wins over an allow.
+is long, whatever a client makes up as a name.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from docxy.config import Upstream
 
 _PATTERN = re.compile(r"[a-z0-9._*?-]+(?:/[a-z0-9._*?-]+)*")
 _TOKEN = re.compile(r"\*\*|[*?]|[^*?]")
@@ -32,22 +28,6 @@ def matches(pattern: str, name: str) -> bool:
     for character in name:
         places = _reached({place for at in places for place in _after(at, tokens, character)}, tokens)
     return len(tokens) in places
-
-
-def permitted(upstream: Upstream, repository: str) -> bool:
-    """Whether an upstream's `allow` and `deny` let a repository be pulled, under the name the upstream has for it.
-
-    A pattern for a registry with `library/` may leave it out, as clients do.
-    """
-    names = [repository]
-    short = repository.removeprefix("library/")
-    if upstream.library and "/" not in short:
-        names.append(short)
-
-    def covered(patterns: tuple[str, ...]) -> bool:
-        return any(matches(pattern, name) for pattern in patterns for name in names)
-
-    return not covered(upstream.deny) and (not upstream.allow or covered(upstream.allow))
 
 
 @lru_cache(maxsize=1024)

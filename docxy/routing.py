@@ -22,6 +22,7 @@ from attrs import frozen
 
 from docxy.config import Upstream
 from docxy.errors import NameUnknown, NotFound
+from docxy.globs import matches
 from docxy.names import check_repository
 
 _HOSTLIKE = re.compile(r"[a-z0-9.-]+\.[a-z0-9-]+(?::\d+)?|[a-z0-9.-]+:\d+|localhost")
@@ -139,6 +140,22 @@ class Router:
             return None
         bare = re.sub(r":\d+$", "", host.lower())
         return self._hosts.get(bare)
+
+
+def permitted(upstream: Upstream, repository: str) -> bool:
+    """Whether an upstream's `allow` and `deny` let a repository be pulled, under the name the upstream has for it.
+
+    A pattern for a registry with `library/` may leave it out, as clients do.
+    """
+    names = [repository]
+    short = repository.removeprefix("library/")
+    if upstream.library and "/" not in short:
+        names.append(short)
+
+    def covered(patterns: tuple[str, ...]) -> bool:
+        return any(matches(pattern, name) for pattern in patterns for name in names)
+
+    return not covered(upstream.deny) and (not upstream.allow or covered(upstream.allow))
 
 
 def _segments(path: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import DOCKER_HUB, Upstream
-from docxy.globs import matches, pattern, permitted
+from docxy.globs import matches, pattern
+from docxy.routing import permitted
 
 
 class MatchesTests(SynchronousTestCase):

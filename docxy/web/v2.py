@@ -18,11 +18,10 @@ from twisted.web.resource import Resource
 
 from docxy.errors import Denied, NotFound, PaginationInvalid, RegistryError, Unsupported
 from docxy.gate.interfaces import IGate
-from docxy.globs import permitted
 from docxy.names import Digest, parse_reference
 from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
 from docxy.ranges import Range, parse_range
-from docxy.routing import Kind, Router, Target
+from docxy.routing import Kind, Router, Target, permitted
 from docxy.web.respond import reply, respond, start
 from docxy.web.sendfile import send
 
