@@ -134,6 +134,9 @@ class Catalog:
 
     def settle_fact(self, name: str, value: str) -> str:
         """The value under a name: what is there already, else this one, for all processes alike."""
+        settled = self.fact(name)
+        if settled is not None:
+            return settled
         self.run("INSERT OR IGNORE INTO facts VALUES (?, ?)", name, value)
         return self.fact(name) or value
 

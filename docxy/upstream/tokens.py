@@ -114,7 +114,11 @@ class TokenService:
         """
         url = self._realms.check(self._upstream, realm)
         headers = Headers({"Accept": ["application/json"]})
-        if authorization is not None and self._realms.may_know(self._upstream, url):
+        trusted = self._realms.may_know(self._upstream, url)
+        if post and not trusted:
+            # A form holds a password or a refresh token.
+            raise UpstreamError(f"{self._upstream.name}: {origin(url)} is not told credentials for {self._upstream.url}")
+        if authorization is not None and trusted:
             headers.setRawHeaders("Authorization", [authorization])
         encoded = urlencode(parameters)
         if post:
