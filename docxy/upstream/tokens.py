@@ -117,7 +117,7 @@ class TokenService:
         trusted = self._realms.may_know(self._upstream, url)
         if post and not trusted:
             # A form holds a password or a refresh token.
-            raise UpstreamError(f"{self._upstream.name}: {origin(url)} is not told credentials for {self._upstream.url}")
+            raise UpstreamError(f"{origin(url)} is not told credentials for {self._upstream.url}")
         if authorization is not None and trusted:
             headers.setRawHeaders("Authorization", [authorization])
         encoded = urlencode(parameters)
