@@ -115,7 +115,7 @@ class Remote:
                 if response.status not in (200, 206, 416):
                     raise await self._failure(response, asked, unknown)
             except (UpstreamError, TooManyRequests) as error:
-                self._endpoints.failed(endpoint, retry_after(error))
+                self._endpoints.failed(endpoint, error.retry_after)
                 failed = error
             except RegistryError as error:
                 self._endpoints.answered(endpoint)
@@ -321,12 +321,6 @@ def _is_what_was_asked(sent: Span, asked: Range) -> bool:
         return sent == asked.within(sent.size)
     except RangeInvalid:
         return False
-
-
-def retry_after(error: RegistryError) -> float | None:
-    """Seconds that an error asks to wait for; None when it does not say."""
-    told = dict(error.headers).get("Retry-After", "")
-    return float(told) if told.isdigit() else None
 
 
 def _bare(content_type: str | None) -> str | None:
