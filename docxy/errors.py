@@ -13,6 +13,12 @@ from typing import ClassVar
 from attrs import define, field
 
 
+def delay(retry_after: str | None) -> float | None:
+    """A Retry-After's seconds; None for a date, which no registry sends, and for what is no number."""
+    # Not all that Python takes for a digit is one to `float`.
+    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+
+
 @define(eq=False)
 class RegistryError(Exception):
     """An answer that is an error.  Subclasses set `status` and `code`."""
@@ -26,6 +32,11 @@ class RegistryError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that it asks to wait for; None when it does not say."""
+        return delay(dict(self.headers).get("Retry-After"))
 
     def body(self) -> bytes:
         """The JSON document of the distribution-spec."""

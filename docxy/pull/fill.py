@@ -48,9 +48,9 @@ class Backoff:
 
     def delay(self, attempt: int, error: RegistryError | None = None) -> float:
         """Seconds before attempt number `attempt` (from 1); what the upstream asked for, within reason."""
-        retry = dict(error.headers).get("Retry-After", "") if isinstance(error, TooManyRequests) else ""
-        if retry.isdigit():
-            return min(float(retry), 2 * _LONGEST_DELAY)
+        told = error.retry_after if isinstance(error, TooManyRequests) else None
+        if told is not None:
+            return min(told, 2 * _LONGEST_DELAY)
         return min(_FIRST_DELAY * 3.0 ** (attempt - 1), _LONGEST_DELAY) * self.random.uniform(0.5, 1.0)
 
 

@@ -21,8 +21,8 @@ K = TypeVar("K", bound=Hashable)
 
 def pause(error: Exception) -> float:
     """Seconds for which not to ask again after this."""
-    retry = dict(error.headers).get("Retry-After", "") if isinstance(error, TooManyRequests) else ""
-    return min(float(retry), LONGEST_PAUSE) if retry.isdigit() else PAUSE
+    told = error.retry_after if isinstance(error, TooManyRequests) else None
+    return PAUSE if told is None else min(told, LONGEST_PAUSE)
 
 
 class Limits(Generic[K]):

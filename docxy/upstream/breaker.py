@@ -16,6 +16,8 @@ from attrs import define
 FIRST_REST = 2.0
 LONGEST_REST = 60.0
 """Seconds."""
+LONGEST_ASKED = 900.0
+"""Seconds of rest that an endpoint gets at most, whatever it asks for."""
 
 
 @define
@@ -47,7 +49,7 @@ class Endpoints:
         endpoint.failures += 1
         grown = min(FIRST_REST * 2.0 ** min(endpoint.failures - 1, 10), LONGEST_REST)
         pause = grown * self._random.uniform(0.5, 1.0)
-        endpoint.rests_until = self._seconds() + max(pause, rest or 0.0)
+        endpoint.rests_until = self._seconds() + max(pause, min(rest or 0.0, LONGEST_ASKED))
 
     def answered(self, endpoint: Endpoint) -> None:
         """It answered."""

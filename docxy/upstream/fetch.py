@@ -242,5 +242,5 @@ def _length(method: str, response: IResponse) -> int | None:
     if method == "HEAD" or response.code == 304:
         # The headers tell what a GET would get, while `length` tells of the body: 0.
         told = response.headers.getRawHeaders(b"Content-Length", [b""])[-1].strip()
-        return int(told) if told.isdigit() else None
+        return int(told) if told.isascii() and told.isdigit() else None
     return response.length if isinstance(response.length, int) else None

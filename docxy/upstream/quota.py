@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from docxy.errors import delay
+
 SCARCE = 0.1
 """Share of the limit below which quota is saved."""
 LONGEST_WAIT = 900.0
 """Seconds for which a Retry-After is obeyed at most."""
 _DEFAULT_WAIT = 60.0
-_FIELD = re.compile(r"\s*(\d{1,12})\s*(?:;.*?\bw=(\d{1,9}))?.*")
+_FIELD = re.compile(r"\s*(\d{1,12})(?!\d)\s*(?:;.*?\bw=(\d{1,9})(?!\d))?.*")
 
 
 @frozen
@@ -50,8 +52,8 @@ class Quota:
 
     def limited(self, kind: str, retry_after: str | None) -> None:
         """A 429 came for this kind of request: none is made for as long as the upstream says."""
-        wait = float(retry_after) if retry_after is not None and retry_after.isdigit() else _DEFAULT_WAIT
-        until = self._seconds() + min(wait, LONGEST_WAIT)
+        told = delay(retry_after)
+        until = self._seconds() + min(_DEFAULT_WAIT if told is None else told, LONGEST_WAIT)
         self._waits_until[kind] = max(self._waits_until.get(kind, 0.0), until)
 
     def wait(self, kind: str) -> float:
