@@ -32,7 +32,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import IO
@@ -42,7 +43,7 @@ from attrs import define, field
 
 from tests.live.certs import make
 from tests.live.images import Builder, Image, Manifest
-from tests.live.processes import Daemon, accepts, free_port, which
+from tests.live.processes import CHECKOUT, Daemon, accepts, free_port, which
 from tests.live.tokens import Settings, Signer
 from tests.live.watching import Watch, blobs_line, registry_line, tokens_line
 
@@ -53,8 +54,9 @@ TOKEN_LIFETIME = 60
 HOST = "127.0.0.1"
 CDN_HOST = "127.0.0.2"
 """Another host than the registry's, not only another port."""
+SLOW = 16 * 1024 * 1024
+"""Bytes a second, when blobs are slow: the large layer takes 13 s then."""
 SERVICE = "registry.bed.test"
-_CHECKOUT = Path(__file__).parents[2]
 
 
 class PushFailed(Exception):
@@ -135,6 +137,25 @@ class Bed:
         else:
             self._refusal.write_text(str(status))
 
+    def slow_blobs(self, slow: bool) -> None:
+        """Let nginx send at SLOW, or again as fast as it can; holds for requests made from now on."""
+        if slow:
+            self._slow.touch()
+        else:
+            self._slow.unlink(missing_ok=True)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """All three parts are off while this is open."""
+        parts = (self.tokens, self.blobs, self.registry)
+        for part in parts:
+            part.stop()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.start()
+
     def push(self, image: Image) -> None:
         """Put an image into the registry; raises PushFailed."""
         connection = HTTPConnection(HOST, self.port, timeout=60, blocksize=1 << 20)
@@ -161,6 +182,10 @@ class Bed:
     @property
     def _refusal(self) -> Path:
         return self.directory / "tokens-refuse"
+
+    @property
+    def _slow(self) -> Path:
+        return self.directory / "blobs-slow"
 
     @property
     def _access(self) -> Path:
@@ -219,6 +244,7 @@ http {{
     sendfile on;
     server {{
         listen {CDN_HOST}:{self.blob_port};
+        if (-f {self._slow}) {{ set $limit_rate {SLOW}; }}
         location / {{ return 404; }}
         location /docker/registry/v2/blobs/ {{
             if ($http_authorization) {{ return 403; }}
@@ -236,7 +262,7 @@ http {{
         path = self.directory / "tokens.json"
         Settings(self.token_port, self.signer, {USER: PASSWORD}, ("library/", "team/"), str(self._refusal)).save(path)
         argv = [sys.executable, "-m", "tests.live.tokens", str(path)]
-        environ = {**os.environ, "PYTHONPATH": str(_CHECKOUT)}
+        environ = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         return Daemon("token service", argv, self.directory / "tokens.log", accepts(self.token_port), environ)
 
 

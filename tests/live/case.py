@@ -55,15 +55,30 @@ class Shared:
         """A docxy in front of the bed, running, with a cache."""
         return self._once((auth, tls), lambda: self._open.enter_context(self.new_docxy(auth, tls)))
 
-    def new_docxy(self, auth: str, tls: bool, *, cache: bool = True, options: tuple[str, ...] = ()) -> Docxy:
-        """A docxy of one's own in front of the bed, to be started and stopped by whoever asked."""
+    def new_docxy(
+        self,
+        auth: str,
+        tls: bool,
+        *,
+        cache: bool | Path = True,
+        options: tuple[str, ...] = (),
+        url: str | None = None,
+        tables: str = "",
+        tmpfs: int = 0,
+    ) -> Docxy:
+        """A docxy of one's own in front of the bed, to be started and stopped by whoever asked.
+
+        `url`: of what takes Docker Hub's place instead; the rest: see Docxy.
+        """
         return Docxy(
             self.new_directory("docxy"),
-            self.bed.url,
+            url or self.bed.url,
             auth,
             self.certificate if tls else None,
             cache,
             options,
+            upstreams=tables,
+            tmpfs=tmpfs,
         )
 
     def new_directory(self, name: str) -> Path:

@@ -13,9 +13,8 @@ from attrs import define, field
 
 from tests.live.certs import Files
 from tests.live.machine import HOSTNAME, Target
-from tests.live.processes import Daemon, free_port
+from tests.live.processes import CHECKOUT, Daemon, free_port
 
-_CHECKOUT = Path(__file__).parents[2]
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
@@ -31,14 +30,16 @@ class Docxy:
     """`transparent` or `none`."""
     certificate: Files | None = None
     """None: plain HTTP."""
-    cache: bool = True
-    """Whether it keeps what it fetched (in its directory)."""
+    cache: bool | Path = True
+    """Whether it keeps what it fetched (in its directory), or where else."""
     options: Sequence[str] = ()
     """More of the command line."""
     environ: Mapping[str, str] = field(factory=dict)
     """More of the environment."""
     upstreams: str = ""
     """More `[[upstreams]]` tables."""
+    tmpfs: int = 0
+    """Bytes of a file system of its own that holds only its cache; 0: none."""
     port: int = field(factory=free_port)
     redirect_port: int = field(factory=free_port)
     """Of the HTTP port beside HTTPS."""
@@ -62,6 +63,7 @@ class Docxy:
         self.daemon = Daemon(
             "docxy",
             [
+                *self._mounting(),
                 *(sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "docxy"),
                 *(f"--config={config}", f"--auth={self.auth}", "--interface=127.0.0.1"),
                 *(f"--public-url={self.url}", f"--cache={self.cache_directory or 'off'}"),
@@ -73,7 +75,7 @@ class Docxy:
             {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(self.directory),
-                "PYTHONPATH": str(_CHECKOUT),
+                "PYTHONPATH": str(CHECKOUT),
                 "PYTHONUNBUFFERED": "1",
                 **self.environ,
             },
@@ -89,6 +91,8 @@ class Docxy:
     @property
     def cache_directory(self) -> Path | None:
         """Where it keeps what it fetched; None: nowhere."""
+        if isinstance(self.cache, Path):
+            return self.cache
         return self.directory / "cache" if self.cache else None
 
     @property
@@ -115,6 +119,14 @@ class Docxy:
             return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         context = create_default_context(cafile=str(self.certificate.root))
         return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
+
+    def _mounting(self) -> list[str]:
+        """What makes the tmpfs before it runs the rest; it vanishes with the process."""
+        if not self.tmpfs or self.cache_directory is None:
+            return []
+        self.cache_directory.mkdir(exist_ok=True)
+        mount = f'mount -t tmpfs -o size={self.tmpfs} docxy "$1" && shift && exec "$@"'
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", str(self.cache_directory)]
 
     def _healthy(self) -> bool:
         connection = self.connect(timeout=2)

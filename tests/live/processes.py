@@ -30,6 +30,9 @@ from twisted.python.failure import Failure
 PREFIX = "docxy-live-"
 """Of every scratch directory; the id of the process that made it follows."""
 
+CHECKOUT = Path(__file__).parents[2]
+"""Where docxy and its tests are imported from."""
+
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's own programs are, first, whatever else a machine has in its PATH."""
 
