@@ -18,7 +18,7 @@ from twisted.web.iweb import IAgent
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from docxy.config import AuthMode, Config, Upstream
+from docxy.config import AuthMode, Config, Credential, Upstream
 from docxy.gate.gates import OpenGate
 from docxy.gate.interfaces import IGate
 from docxy.gate.make import make_gate
@@ -104,7 +104,9 @@ class Assembly:
         )
         login: ILogin = NoLogin(self.clock)
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
-            own = OwnAuthorizer(self._accounts(upstream, service), upstream.name)
+            stranger = self._account(service, None)
+            accounts = [self._account(service, credential) for credential in upstream.credentials] or [stranger]
+            own = OwnAuthorizer(accounts, upstream.name, stranger)
             remote = Remote(upstream, fetcher, own, endpoints, self.realms)
             rules = evolve(rules, saving=lambda: own.scarce)
         else:
@@ -138,16 +140,10 @@ class Assembly:
         """The time since the epoch, the same for all that is kept."""
         return self.clock.seconds if self.cache is None else self.cache.catalog.seconds
 
-    def _accounts(self, upstream: Upstream, service: TokenService) -> list[Account]:
-        """docxy's own at the upstream; a stranger when it has none."""
-        return [
-            Account(
-                Tokens(service, self.clock, credential),
-                Quota(self._seconds),
-                None if credential is None else basic(credential),
-            )
-            for credential in upstream.credentials or (None,)
-        ]
+    def _account(self, service: TokenService, credential: Credential | None) -> Account:
+        """One of docxy's own at an upstream; without a credential, a stranger's."""
+        authorization = None if credential is None else basic(credential)
+        return Account(Tokens(service, self.clock, credential), Quota(self._seconds), authorization)
 
 
 def build_site(

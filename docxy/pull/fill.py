@@ -119,6 +119,8 @@ class Fill:
                     return
                 raise UpstreamError(f"{current.response.source} ended the body early")
             except (UpstreamError, TooManyRequests) as error:
+                if current is not None:
+                    current.broke()
                 current = None
                 attempt = 1 if self._writer.offset > before else attempt + 1
                 if attempt > ATTEMPTS:

@@ -89,30 +89,33 @@ class OwnAuthorizer:
     Accounts are used in turn; one that the upstream limits is left out until its time is over.
     """
 
-    def __init__(self, accounts: Sequence[Account], upstream: str) -> None:
+    def __init__(self, accounts: Sequence[Account], upstream: str, stranger: Account | None = None) -> None:
+        """`stranger`: for endpoints that are not to know any of the accounts, where there are such."""
         self._accounts = deque(accounts)
+        self._strangers = deque(accounts if stranger is None else [stranger])
         self._upstream = upstream
 
     async def send(self, send: Send, access: Access, authorization: str | None) -> Response:
-        for account in self._turn(access.kind):
+        accounts = self._accounts if access.trusted else self._strangers
+        for account in self._turn(accounts, access.limited):
             response = await self._as(account, send, access)
             account.quota.observe(response.header("RateLimit-Limit"), response.header("RateLimit-Remaining"))
             if response.status != 429:
                 return response
-            account.quota.limited(access.kind, response.header("Retry-After"))
-            if not any(other.quota.wait(access.kind) <= 0 for other in self._accounts):
+            account.quota.limited(access.limited, response.header("Retry-After"))
+            if not any(other.quota.wait(access.limited) <= 0 for other in accounts):
                 return response
             await response.drain()
-        wait = min(account.quota.wait(access.kind) for account in self._accounts)
+        wait = min(account.quota.wait(access.limited) for account in accounts)
         raise TooManyRequests(
             f"{self._upstream} limits requests; not asked again for {wait:.0f} s",
             headers=(("Retry-After", str(max(1, math.ceil(wait)))),),
         )
 
-    def _turn(self, kind: str) -> Iterator[Account]:
+    def _turn(self, accounts: deque[Account], limited: str) -> Iterator[Account]:
         """Accounts to try: those with plenty left first, beginning with the one whose turn it is."""
-        self._accounts.rotate(-1)
-        free = [account for account in self._accounts if account.quota.wait(kind) <= 0]
+        accounts.rotate(-1)
+        free = [account for account in accounts if account.quota.wait(limited) <= 0]
         yield from sorted(free, key=lambda account: account.quota.scarce)
 
     @property

@@ -8,9 +8,9 @@ RegistryError that names the upstream.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.web.http_headers import Headers
 
 from docxy import __version__
@@ -31,7 +31,7 @@ from docxy.errors import (
 from docxy.names import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Digest, Reference, Tag
 from docxy.ranges import Range, Span, parse_content_range
 from docxy.upstream.authorize import IAuthorizer, Send
-from docxy.upstream.breaker import Endpoints
+from docxy.upstream.breaker import Endpoint, Endpoints
 from docxy.upstream.fetch import Fetcher, Response
 from docxy.upstream.tokens import Access, Realms
 
@@ -78,7 +78,9 @@ class BlobResponse:
     response: Response
     span: Span | None
     """What they are of the blob; None when the upstream did not say how long it is."""
-    passed: Pairs = field(default=())
+    passed: Pairs = ()
+    broke: Callable[[], None] = lambda: None
+    """To be told when the body breaks off, so that another endpoint is asked for the rest."""
 
 
 class Remote:
@@ -101,15 +103,16 @@ class Remote:
         authorization: str | None,
         unknown: type[RegistryError],
         headers: Sequence[tuple[str, Sequence[str]]] = (),
-    ) -> Response:
+    ) -> tuple[Response, Endpoint]:
         """A response that is 200, 206 or 416, of the first endpoint that answers; everything else raised."""
         asked = f"{repository}/{rest.partition('?')[0]}"
         scope, kind = f"repository:{repository}:pull", f"{method} {rest.partition('/')[0]}"
         failed: RegistryError | None = None
         for endpoint in self._endpoints.order():
-            access = Access(endpoint.url, scope, kind)
+            trusted = self._realms.may_know(self._upstream, endpoint.url)
+            access = Access(endpoint.url, scope, kind, trusted)
             send = self._sender(method, f"{endpoint.url}/v2/{repository}/{rest}", headers)
-            known = authorization if self._realms.may_know(self._upstream, endpoint.url) else None
+            known = authorization if trusted else None
             try:
                 response = await self._authorized(send, access, known, asked, unknown)
                 if response.status not in (200, 206, 416):
@@ -125,7 +128,7 @@ class Remote:
                 failed = UpstreamError(f"{endpoint.url} asks for credentials that are for {self._upstream.url}")
             else:
                 self._endpoints.answered(endpoint)
-                return response
+                return response, endpoint
         assert failed is not None
         raise failed
 
@@ -213,7 +216,7 @@ class Remote:
     ) -> Response:
         takes_anything = all(line.strip() == "*/*" for line in accept)
         headers = [("Accept", [_ANY] if takes_anything else accept)]
-        response = await self._send(
+        response, _ = await self._send(
             method, repository, f"manifests/{reference}", authorization, ManifestUnknown, headers
         )
         if response.status != 200:
@@ -241,7 +244,11 @@ class Remote:
         Raises BlobUnknown, RangeInvalid, Unauthorized, TooManyRequests, UpstreamError.
         """
         headers = [] if asked is None else [("Range", [str(asked)])]
-        response = await self._send("GET", repository, f"blobs/{digest}", authorization, BlobUnknown, headers)
+        response, endpoint = await self._send("GET", repository, f"blobs/{digest}", authorization, BlobUnknown, headers)
+
+        def broke() -> None:
+            self._endpoints.failed(endpoint)
+
         content_range = parse_content_range(response.header("Content-Range"))
         if response.status == 416:
             await response.drain()
@@ -255,10 +262,10 @@ class Remote:
             if not _is_what_was_asked(content_range, asked):
                 response.abandon()
                 raise UpstreamError(f"{response.source} sent {content_range} of {digest} for {asked}")
-            return BlobResponse(response, content_range, _passed(response))
+            return BlobResponse(response, content_range, _passed(response), broke)
         length = response.length
         span = None if length is None else Span(0, length, length)
-        return BlobResponse(response, span, _passed(response))
+        return BlobResponse(response, span, _passed(response), broke)
 
     async def blob_size(self, repository: str, digest: Digest, authorization: str | None) -> int | None:
         """How long a blob is, by a GET of its first byte: HEAD is refused by some (ECR Public).
@@ -309,7 +316,7 @@ class Remote:
         media_type: str,
     ) -> Listing:
         path = f"{rest}?{query}" if query else rest
-        response = await self._send("GET", repository, path, authorization, unknown, [("Accept", [media_type])])
+        response, _ = await self._send("GET", repository, path, authorization, unknown, [("Accept", [media_type])])
         body = await response.read(MAX_LISTING)
         if response.status != 200 or _bare(response.header("Content-Type")) != media_type or not _is_object(body):
             raise UpstreamError(f"{self._upstream.name} answered {rest} of {repository} with something else")

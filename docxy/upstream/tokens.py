@@ -175,6 +175,13 @@ class Access:
     """To ask a token service for where a challenge names none."""
     kind: str
     """What upstreams count separately: method and kind of content."""
+    trusted: bool = True
+    """Whether the endpoint may be told who we are."""
+
+    @property
+    def limited(self) -> str:
+        """What a 429 is about: an endpoint's says nothing of another's."""
+        return f"{self.kind} {self.endpoint}"
 
 
 def basic(credential: Credential) -> str:
