@@ -11,6 +11,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -19,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.config import DOCKER_HUB
 from docxy.errors import RegistryError
+from docxy.gate import table as access_table
 from docxy.option_table import OPTIONS, Option
 from docxy.options import load
 from docxy.upstream_tables import KEYS
@@ -135,7 +138,7 @@ class ExampleFileTests(SynchronousTestCase):
 
     def uncommented(self) -> str:
         """The file with every example in it switched on."""
-        example = re.compile(r"^# (# .*|\w+ = .*|\[\[.*\]\]|)$", re.MULTILINE)
+        example = re.compile(r"^# (# .*|\w+ = .*|\[.*\]|)$", re.MULTILINE)
         return example.sub(r"\1", read(self.EXAMPLE))
 
     def test_as_it_is(self) -> None:
@@ -146,15 +149,18 @@ class ExampleFileTests(SynchronousTestCase):
     def test_every_key(self) -> None:
         """It shows every key there is, in the program's order, and none that is not."""
         document = tomllib.loads(self.uncommented())
-        shown = document.pop("upstreams")
+        shown, access = document.pop("upstreams"), document.pop("access")
         self.assertEqual(list(document), [option.key for option in OPTIONS if option.types])
+        self.assertEqual(access.keys(), access_table.KEYS)
+        self.assertEqual({key for rule in access["rules"] for key in rule}, access_table.RULE_KEYS)
         accounts = [account for table in shown for account in table.get("credentials", ())]
         self.assertEqual({key for table in [*shown, *accounts] for key in table}, KEYS)
 
     def test_values_are_accepted(self) -> None:
         """Each example is a value that docxy takes; what is said to be the default is the default."""
         document = tomllib.loads(self.uncommented())
-        shown = document.pop("upstreams")
+        shown, access = document.pop("upstreams"), document.pop("access")
+        self.assertEqual(access_table.parse(access, self.EXAMPLE).htpasswd, access["htpasswd"])
         for option in OPTIONS:
             if option.types:
                 value = document[option.key]
@@ -210,6 +216,44 @@ class UpstreamKeysTests(SynchronousTestCase):
             self.assertEqual(load({"config": str(path)}, {}, root=True).upstreams[0], DOCKER_HUB)
 
 
+class AccessTests(SynchronousTestCase):
+    """README's table of what `[access]` may hold is the program's, and so is its example."""
+
+    def test_rows(self) -> None:
+        """Every key, of the table and of a rule, has a row with a meaning, and no row is without a key."""
+        for name in READMES:
+            (table,) = [table for table in tables(read(name)) if spans(table[1][0]) == ["htpasswd"]]
+            known = [*access_table.KEYS, *access_table.RULE_KEYS]
+            self.assertEqual(sorted(key for row in table[1:] for key in spans(row[0])), sorted(known), name)
+            self.assertTrue(all(row[1] for row in table[1:]), name)
+
+    def test_example(self) -> None:
+        """What the section shows is a file that docxy takes, with every key in it."""
+        (text,) = [block.text for block in blocks(read("README.md")) if "[access]" in block.text]
+        shown = tomllib.loads(text)["access"]
+        self.assertEqual(shown.keys(), access_table.KEYS)
+        self.assertEqual({key for rule in shown["rules"] for key in rule}, access_table.RULE_KEYS)
+        path = Path(self.mktemp())
+        path.write_text(text)
+        config = load({"config": str(path)}, {}, root=True)
+        self.assertEqual(config.access, access_table.parse(shown, str(path)))
+
+
+class CacheStatusTests(SynchronousTestCase):
+    """README's table of the details in `Cache-Status` is the program's."""
+
+    def test_details(self) -> None:
+        """Every reason that the code gives for an old answer has a row, and no row is without one."""
+        code = "".join(path.read_text("utf-8") for path in (TOP / "docxy/pull").glob("*.py"))
+        given = {f"stale-{why}" for why in re.findall(r'_stale\(\w+, \w+, "([\w-]+)"\)', code)}
+        given |= set(re.findall(r'"(stale-[\w-]+)"', code))
+        # None is made up in a way that this would not see.
+        self.assertEqual(len(re.findall(r"self\._stale\(", code)), len(re.findall(r'self\._stale\(.*"[\w-]+"\)', code)))
+        for name in READMES:
+            (table,) = [table for table in tables(read(name)) if spans(table[0][0]) == ["detail"]]
+            self.assertEqual(sorted(why for row in table[1:] for why in spans(row[0])), sorted(given), name)
+
+
 class MarkdownTests(SynchronousTestCase):
     """The documents hold together."""
 
@@ -238,7 +282,13 @@ class MarkdownTests(SynchronousTestCase):
 
     def test_code(self) -> None:
         """Code blocks are what their language says."""
-        parsers = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load, "sh": _sh, "ini": str}
+        parsers: dict[str, Callable[[str], object]] = {
+            "json": json.loads,
+            "toml": tomllib.loads,
+            "yaml": yaml.safe_load,
+            "sh": _sh,
+            "ini": str,
+        }
         for name in DOCUMENTS:
             for block in blocks(read(name)):
                 parsers[block.language](block.text)
@@ -250,6 +300,7 @@ class MarkdownTests(SynchronousTestCase):
             ("deploy/nginx.conf", "Behind nginx", "DEPLOYMENT.md"),
             ("README.md", "Authentication", "README.md"),
             ("README.md", "Several registries", "README.md"),
+            ("README.md", "Who may come in", "README.md"),
             ("README.md", "Endpoints", "README.md"),
         ):
             self.assertIn(f'"{quoted}"', read(place))
@@ -268,7 +319,9 @@ class ErrorsTests(SynchronousTestCase):
 
     def test_codes(self) -> None:
         """Every status and code that docxy answers is explained, and no other."""
-        known = {(kind.status, kind.code) for kind in (RegistryError, *subclasses(RegistryError))}
+        import_module("docxy.tap")  # and with it every module that may have an error of its own
+        kinds: list[type[RegistryError]] = [RegistryError, *subclasses(RegistryError)]
+        known = {(kind.status, kind.code) for kind in kinds if kind.__module__.startswith("docxy.")}
         for name in READMES:
             (table,) = [table for table in tables(read(name)) if table[1][0].startswith("400 ")]
             explained = [(int(row[0].split()[0]), code) for row in table[1:] for code in spans(row[0])]

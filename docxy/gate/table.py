@@ -16,7 +16,10 @@ from docxy.gate.settings import GateSettings
 
 T = TypeVar("T")
 
-_KEYS = frozenset({"htpasswd", "allow", "deny", "trusted_proxies", "groups", "rules"})
+KEYS = frozenset({"htpasswd", "allow", "deny", "trusted_proxies", "groups", "rules"})
+"""What the table may hold."""
+RULE_KEYS = frozenset({"users", "groups", "repositories"})
+"""What each of its rules may hold."""
 
 
 def parse(table: Mapping[str, Any], source: str) -> GateSettings:
@@ -24,7 +27,7 @@ def parse(table: Mapping[str, Any], source: str) -> GateSettings:
     where = f"[access] in {source}"
     if not isinstance(table, Mapping):
         raise ConfigError(f"{source}: access must be a table, [access]")
-    _only(table, _KEYS, where)
+    _only(table, KEYS, where)
     htpasswd = None
     if "htpasswd" in table:
         htpasswd = _parsed(table["htpasswd"], values.path, where, "htpasswd")
@@ -61,7 +64,7 @@ def _rules(tables: Any, members: Mapping[str, object], source: str) -> tuple[Rul
 
 
 def _rule(table: Mapping[str, Any], members: Mapping[str, object], where: str) -> Rule:
-    _only(table, frozenset({"users", "groups", "repositories"}), where)
+    _only(table, RULE_KEYS, where)
 
     def group(text: str) -> str:
         if text not in members and text not in BUILT_IN:
