@@ -24,6 +24,11 @@ MAX_FORM = 64 * 1024
 """Bytes of a POST."""
 
 
+class FormTooLarge(RegistryError):
+    status = 413
+    code = "SIZE_INVALID"
+
+
 class Token(Resource):
     """Leads a token request to the upstream that its scope names."""
 
@@ -100,6 +105,9 @@ def _form(request: Request) -> list[tuple[str, str]]:
     content_type = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded" or request.content is None:
         raise BadRequest("a token request is posted as application/x-www-form-urlencoded")
+    if int(request.getHeader("Content-Length") or MAX_FORM + 1) > MAX_FORM:
+        # The server keeps none of it, nor of a body whose length it is not told.
+        raise FormTooLarge(f"a token request says its length, which is at most {MAX_FORM} bytes")
     request.content.seek(0)
     return _pairs(request.content.read(MAX_FORM))
 
