@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from attrs import frozen
 from zope.interface import Interface, implementer
 
-from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError
+from docxy.errors import BadRequest, Denied, NotFound, TooManyRequests, Unauthorized, Unsupported, UpstreamError
 from docxy.upstream.challenge import Challenge, bearer, parse
 from docxy.upstream.fetch import Response
 from docxy.upstream.quota import Quota
@@ -154,7 +154,7 @@ class OwnAuthorizer:
             raise Denied(f"{self._upstream} asks for credentials that docxy does not have")
         try:
             token = await account.tokens.get(challenge, access)
-        except Unauthorized as error:
+        except (Unauthorized, BadRequest, NotFound, Unsupported) as error:
             raise Denied(error.message) from error
         if not token:
             raise UpstreamError(f"the token service of {self._upstream} granted an empty token")

@@ -20,7 +20,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from docxy.config import Credential, Upstream
-from docxy.errors import Denied, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
+from docxy.errors import (
+    BadRequest,
+    Denied,
+    NotFound,
+    RegistryError,
+    TooManyRequests,
+    Unauthorized,
+    Unsupported,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from docxy.flight import SingleFlight
 from docxy.upstream.challenge import Challenge
 from docxy.upstream.fetch import Fetcher, Response, origin
@@ -29,6 +39,8 @@ MAX_TOKEN = 1024 * 1024
 """Bytes of a token service's answer."""
 DEFAULT_LIFETIME = 60
 """Seconds a token lives when its service does not say (token specification)."""
+_LONGEST_LIFETIME = 365 * 24 * 3600
+"""Seconds that are believed at most."""
 _MARGIN = 10
 """Seconds before its end from which a token is not used any more."""
 
@@ -110,7 +122,7 @@ class TokenService:
     ) -> dict[str, object]:
         """The service's answer to a token request, a JSON object with a token in it.
 
-        Raises Unauthorized and Denied as the service does, TooManyRequests, UpstreamError.
+        Raises what the service's refusal means (see `refusal`), UpstreamError.
         """
         url = self._realms.check(self._upstream, realm)
         headers = Headers({"Accept": ["application/json"]})
@@ -143,21 +155,32 @@ class TokenService:
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str):
             raise UpstreamError(f"{name} answered without a token")
-        lifetime = answer.get("expires_in")
-        if not isinstance(lifetime, (int, float)) or isinstance(lifetime, bool) or lifetime <= 0:
-            lifetime = DEFAULT_LIFETIME
-        return {**answer, "token": token, "access_token": token, "expires_in": int(lifetime)}
+        return {**answer, "token": token, "access_token": token, "expires_in": _lifetime(answer.get("expires_in"))}
 
 
-def refusal(response: Response, name: str) -> Exception:
+def _lifetime(told: object) -> int:
+    """Seconds that a token lives; what a service says may be anything that JSON has, infinity too."""
+    if not isinstance(told, (int, float)) or isinstance(told, bool) or not told > 0:
+        return DEFAULT_LIFETIME
+    return int(min(told, _LONGEST_LIFETIME))
+
+
+def refusal(response: Response, name: str) -> RegistryError:
     """What a token service's status other than 200 means; pure."""
     retry = response.header("Retry-After")
     headers = (("Retry-After", retry),) if retry else ()
     status = response.status
     if status == 401:
         return Unauthorized(f"{name} refused these credentials")
-    if status in (400, 403, 404):
-        return Denied(f"{name} refused access ({status})")
+    if status == 403:
+        return Denied(f"{name} refused access")
+    # 400, 404 and 405 make a client that posted (OAuth2) ask again by GET, as no other status does.
+    if status == 400:
+        return BadRequest(f"{name} did not understand the request")
+    if status == 404:
+        return NotFound(f"{name} has nothing there")
+    if status == 405:
+        return Unsupported(f"{name} does not support this method", headers=(("Allow", "GET, HEAD"),))
     if status == 429:
         return TooManyRequests(f"{name} limits its requests", headers=headers or (("Retry-After", "60"),))
     if status == 503:
