@@ -158,17 +158,8 @@ class Bed:
 
     def push(self, image: Image) -> None:
         """Put an image into the registry; raises PushFailed."""
-        connection = HTTPConnection(HOST, self.port, timeout=60, blocksize=1 << 20)
-        try:
-            token = self.signer.token("pusher", [(image.repository, ("pull", "push"))])
-            push = _Push(connection, image.repository, token)
-            for digest, path in image.blobs.items():
-                push.blob(digest, path)
-            for child in image.children.values():
-                push.manifest(child.digest, child)
-            push.manifest("latest", image.top)
-        finally:
-            connection.close()
+        token = self.signer.token("pusher", [(image.repository, ("pull", "push"))])
+        push_to(HTTPConnection(HOST, self.port, timeout=60, blocksize=1 << 20), image, token)
 
     def _push_all(self) -> None:
         built = self.directory / "built"
@@ -266,13 +257,29 @@ http {{
         return Daemon("token service", argv, self.directory / "tokens.log", accepts(self.token_port), environ)
 
 
+def push_to(connection: HTTPConnection, image: Image, token: str | None) -> None:
+    """Put an image into a registry and close the connection to it; raises PushFailed.
+
+    `token`: None where none is asked for.
+    """
+    try:
+        push = _Push(connection, image.repository, token)
+        for digest, path in image.blobs.items():
+            push.blob(digest, path)
+        for child in image.children.values():
+            push.manifest(child.digest, child)
+        push.manifest("latest", image.top)
+    finally:
+        connection.close()
+
+
 @define
 class _Push:
     """Uploads to one repository."""
 
     _connection: HTTPConnection
     _repository: str
-    _token: str
+    _token: str | None
 
     def blob(self, digest: str, path: Path) -> None:
         begun = self._request("POST", f"/v2/{self._repository}/blobs/uploads/", 202)
@@ -299,7 +306,7 @@ class _Push:
         headers: dict[str, str] | None = None,
     ) -> HTTPResponse:
         # A registry that refuses does not read the body: ask with the token at once.
-        headers = {"Authorization": f"Bearer {self._token}", **(headers or {})}
+        headers = {**({"Authorization": f"Bearer {self._token}"} if self._token else {}), **(headers or {})}
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         text = response.read().decode(errors="replace")

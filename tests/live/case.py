@@ -10,7 +10,7 @@ import atexit
 import functools
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from tests.live.bed import Bed
 from tests.live.certs import Files, server_files
 from tests.live.daemon import Docxy
-from tests.live.machine import HOSTNAME, Machine, Target
+from tests.live.machine import ALIAS, HOSTNAME, Machine, Target
 from tests.live.processes import Reactor, scratch_directory
 from tests.live.requirements import require
 
@@ -43,17 +43,17 @@ class Shared:
     @property
     def bed(self) -> Bed:
         """The private Docker Hub, running."""
-        return self._once("bed", lambda: self._open.enter_context(Bed(self.new_directory("bed"))))
+        return self.once("bed", lambda: self.running(Bed(self.new_directory("bed"))))
 
     @property
     def certificate(self) -> Files:
         """For docxy."""
-        names = (HOSTNAME, "127.0.0.1")
-        return self._once("certificate", lambda: server_files(self.new_directory("certificate"), names))
+        names = (HOSTNAME, ALIAS, "127.0.0.1")
+        return self.once("certificate", lambda: server_files(self.new_directory("certificate"), names))
 
     def docxy(self, auth: str, tls: bool) -> Docxy:
         """A docxy in front of the bed, running, with a cache."""
-        return self._once((auth, tls), lambda: self._open.enter_context(self.new_docxy(auth, tls)))
+        return self.once((auth, tls), lambda: self.running(self.new_docxy(auth, tls)))
 
     def new_docxy(
         self,
@@ -88,7 +88,12 @@ class Shared:
         directory.mkdir()
         return directory
 
-    def _once(self, key: object, make: Callable[[], T]) -> T:
+    def running(self, part: AbstractContextManager[T]) -> T:
+        """Start something; it stops when the tests end."""
+        return self._open.enter_context(part)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What this key means, made when it is first asked for."""
         if key not in self._made:
             self._made[key] = make()
         return cast(T, self._made[key])

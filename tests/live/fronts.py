@@ -53,6 +53,8 @@ class Front:
     """Its own, existing and empty."""
     origin: str
     """URL, no path."""
+    rate: int = 0
+    """Bytes a second of an answer; 0: as fast as it can."""
     port: int = field(factory=free_port)
     daemon: Daemon = field(init=False)
 
@@ -64,6 +66,7 @@ class Front:
     server {{
         listen 127.0.0.1:{self.port};
         {refusals}
+        limit_rate {self.rate};
         location / {{
             proxy_pass {self.origin};
             proxy_set_header Host $http_host;

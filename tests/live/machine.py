@@ -4,8 +4,8 @@ It has its own /etc/hosts, /etc/docker and /etc/containers, by a mount namespace
 clients are configured the way an operator does it while the real machine's files are
 neither read nor written; mounts the clients make vanish with their processes.
 
-The law: a pull that succeeds came through docxy.  The machine knows one name, docxy's;
-every other one leads to a proxy that nobody runs, so the real Docker Hub is out of reach.
+The law: a pull that succeeds came through docxy.  The machine knows docxy's names
+only; every other one leads to a proxy that nobody runs, so the real Docker Hub is out of reach.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from attrs import define, field, frozen
 from tests.live.processes import SYSTEM_PATH
 
 HOSTNAME = "docxy.test"
+ALIAS = "ghcr.docxy.test"
+"""Another name of docxy's, which means another registry than the first (test_registries.py)."""
 _ADDRESS = "0.0.0.0"
 """Leads to loopback but is not in 127.0.0.0/8, whose certificates dockerd does not check."""
 _DEAD_PROXY = "http://127.0.0.1:9"
@@ -59,7 +61,7 @@ class Machine:
     def __attrs_post_init__(self) -> None:
         for name in ("home", "run", "tmp", "containers", "docker", "hosts.d", "state"):
             (self.directory / name).mkdir(parents=True)
-        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n{_ADDRESS} {HOSTNAME}\n")
+        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n{_ADDRESS} {HOSTNAME} {ALIAS}\n")
         self._write_enter()
         self._configure_docker()
         self._configure_podman()
@@ -83,6 +85,20 @@ class Machine:
     def remove(self) -> None:
         """Leave nothing of it."""
         shutil.rmtree(self.directory)
+
+    def mirror(self, name: str) -> None:
+        """Let containerd and podman go to docxy for this registry too."""
+        self._write_hosts(name)
+        with (self.directory / "containers" / "registries.conf").open("a") as file:
+            file.write(
+                f"""
+[[registry]]
+location = "{name}"
+[[registry.mirror]]
+location = "{self.target.host}/{name}"
+insecure = {"false" if self.target.root else "true"}
+"""
+            )
 
     @property
     def hosts_dir(self) -> Path:
@@ -143,18 +159,22 @@ tmp_dir = "{self.directory / "run"}"
         )
 
     def _configure_containerd(self) -> None:
-        authority = f'ca = "{self.target.root}"' if self.target.root else ""
         for name in (DOCKER_HUB, self.target.host):
-            (self.hosts_dir / name).mkdir()
-            (self.hosts_dir / name / "hosts.toml").write_text(
-                f"""
+            self._write_hosts(name)
+
+    def _write_hosts(self, name: str) -> None:
+        authority = f'ca = "{self.target.root}"' if self.target.root else ""
+        (self.hosts_dir / name).mkdir()
+        (self.hosts_dir / name / "hosts.toml").write_text(
+            f"""
 [host."{self.target.url}"]
 capabilities = ["pull", "resolve"]
 {authority}
 """
-            )
+        )
 
     def _trust(self, certificates: Path) -> None:
         if self.target.root is not None:
-            (certificates / self.target.host).mkdir(parents=True)
-            shutil.copy(self.target.root, certificates / self.target.host / "ca.crt")
+            for name in (HOSTNAME, ALIAS):
+                (certificates / f"{name}:{self.target.port}").mkdir(parents=True)
+                shutil.copy(self.target.root, certificates / f"{name}:{self.target.port}" / "ca.crt")

@@ -74,6 +74,8 @@ class Settings:
     """What the names of public repositories begin with."""
     refusal: str
     """Path of a file; while it exists, its text is the status of every answer."""
+    terse: bool = False
+    """Whether an answer is only what RFC 6749 asks for at least."""
 
     def save(self, path: Path) -> None:
         """Write it where the service will read it."""
@@ -157,6 +159,8 @@ class Token(Resource):
     def _answer(self, account: str, scopes: list[str], fields: Mapping[str, list[str]]) -> dict[str, object]:
         signer = self._settings.signer
         token = signer.token(account, granted(self._settings, account, scopes))
+        if self._settings.terse:
+            return {"access_token": token}
         answer: dict[str, object] = {
             "token": token,
             "access_token": token,
