@@ -36,7 +36,7 @@ class IAuthorizer(Interface):
 
 def challenges(response: Response) -> list[Challenge]:
     """What a 401 asks for."""
-    return parse(response.headers.getRawHeaders("WWW-Authenticate", []))
+    return parse(response.header_values("WWW-Authenticate"))
 
 
 @implementer(IAuthorizer)

@@ -98,8 +98,13 @@ class Response:
 
     def header(self, name: str) -> str | None:
         """The last value of a header, or None."""
-        values = self.headers.getRawHeaders(name)
-        return values[-1].strip() if values else None
+        values = self.header_values(name)
+        return values[-1] if values else None
+
+    def header_values(self, name: str) -> list[str]:
+        """All values of a header; bytes in them that are no text are replaced."""
+        values = self.headers.getRawHeaders(name.encode("ascii"), [])
+        return [value.decode("utf-8", "replace").strip() for value in values]
 
     def body(self) -> Body:
         """The body, to be read at one's own pace and closed."""
@@ -242,5 +247,5 @@ def _length(method: str, response: IResponse) -> int | None:
     if method == "HEAD" or response.code == 304:
         # The headers tell what a GET would get, while `length` tells of the body: 0.
         told = response.headers.getRawHeaders(b"Content-Length", [b""])[-1].strip()
-        return int(told) if told.isascii() and told.isdigit() else None
+        return int(told) if told.isdigit() else None
     return response.length if isinstance(response.length, int) else None
