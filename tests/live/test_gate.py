@@ -1,79 +1,128 @@
-"""Accounts and rules of docxy's own, with real clients."""
+"""Accounts of docxy's own: who has one logs in with a real client, and pulls what the rules say."""
 
 from __future__ import annotations
 
+import base64
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
 import bcrypt
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
+from tests.live.bed import PASSWORD, USER
 from tests.live.case import LiveTestCase
 from tests.live.clients import Client, Containerd, Docker, Podman, Skopeo
 from tests.live.daemon import Docxy
 from tests.live.processes import CommandFailed
 from tests.live.test_clients import Make
 
-USER, PASSWORD = "bob", "tr0ub4dor&3"
-REFUSED = r"(?i)denied|unauthorized|authorization failed|403 Forbidden|401"
+ACCOUNTS = {"anna": "glass-mountain-seven", "ben": "paper-boat-eleven"}
+FOR_ALL, TEAM, PRIVATE = "library/small", "team/app", "alice/private"
+RULES = """
+[[access.rules]]
+groups = ["everyone"]
+repositories = ["docker.io/library/*"]
+
+[[access.rules]]
+groups = ["devs"]
+repositories = ["docker.io/team/**"]
+
+[[access.rules]]
+users = ["anna"]
+repositories = ["docker.io/alice/*"]
+
+[access.groups]
+devs = ["anna"]
+"""
+REFUSED = r"(?i)denied|unauthorized|authentication required|authorization failed|forbidden|incorrect|invalid username"
 """What the clients say of a registry that does not let them in."""
 
 
 class GateTests(LiveTestCase):
-    """One account, whose group may pull `library/` and nothing else."""
+    """A docxy with accounts, which has an account of its own at the bed's Docker Hub."""
 
     def setUp(self) -> None:
-        """A docxy with this account."""
+        """It runs until the test ends."""
         super().setUp()
-        directory = self.shared.new_directory("docxy")
-        file = directory / "htpasswd"
-        file.write_text(f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()}\n")
-        table = f'''
-[access]
-htpasswd = "{file}"
-[access.groups]
-devs = ["{USER}"]
-[[access.rules]]
-groups = ["devs"]
-repositories = ["docker.io/library/*"]
-'''
-        self.docxy = Docxy(directory, self.bed.url, "none", self.shared.certificate, upstreams=table)
-        self.docxy.start()
+        self.htpasswd = self.shared.new_directory("accounts") / "htpasswd"
+        write(self.htpasswd, ACCOUNTS)
+        self.docxy = Docxy(
+            self.shared.new_directory("docxy"),
+            self.bed.url,
+            "none",
+            self.shared.certificate,
+            environ={"HUB_PASSWORD": PASSWORD},
+            upstreams=f'username = "{USER}"\npassword_env = "HUB_PASSWORD"\n'
+            f'[access]\nhtpasswd = "{self.htpasswd}"\n{RULES}',
+        )
         self.addCleanup(self.docxy.stop)
+        self.docxy.start()
         self.host = self.docxy.target.host
-        self.image = self.bed.images["library/small"]
 
-    async def refused(self, client: Client, name: str = "library/small") -> None:
-        """The image can't be pulled, and the client says that it may not."""
-        try:
-            await client.pull(self.bed.images[name], "latest", self.host)
-        except CommandFailed as failed:
-            self.assertRegex(str(failed), REFUSED)
-        else:
-            self.fail(f"{client.name} pulled {name}")
-
-    async def check(self, make: Make) -> None:
-        """Strangers and wrong passwords get nothing; the account gets what its rule says, until it logs out."""
+    def client(self, make: Make) -> Client:
+        """A client without an account, running."""
         client = make(self.machine(self.docxy.target), self.reactor)
         self.addCleanup(client.stop)
         client.start()
-        await self.refused(client)
+        return client
+
+    async def pulled(self, client: Client, *repositories: str) -> None:
+        """These can be had, whole."""
+        for repository in repositories:
+            wrong = await client.pull(self.bed.images[repository], "latest", self.host)
+            self.assertEqual(wrong, set(), f"{client.name} {repository}")
+
+    async def refused(self, client: Client, *repositories: str) -> None:
+        """These can't, and the client says that it may not, by tag and by digest."""
+        for repository in repositories:
+            image = self.bed.images[repository]
+            for reference in ("latest", image.digest):
+                try:
+                    await client.pull(image, reference, self.host)
+                except CommandFailed as failed:
+                    self.assertRegex(str(failed), REFUSED)
+                else:
+                    self.fail(f"{client.name} pulled {repository} {reference}")
+
+    async def wrong_password(self, client: Client, user: str) -> None:
+        """Refused at login, or where that is not asked for, at the pull."""
         try:
-            await client.login(self.host, USER, "wrong-horse")
+            await client.login(self.host, user, "wrong-horse")
         except CommandFailed as failed:
-            self.assertRegex(str(failed), r"(?i)incorrect|unauthorized|denied|invalid username")
+            self.assertRegex(str(failed), REFUSED)
         else:
-            await self.refused(client)
-        await client.login(self.host, USER, PASSWORD)
-        for reference in (self.image.digest, "latest"):
-            self.assertEqual(await client.pull(self.image, reference, self.host), set())
-        image = self.bed.images["library/multi"]
-        self.assertEqual(await client.pull(image, "latest", self.host), set())
-        await self.refused(client, "team/app")
-        await client.logout(self.host)
-        await self.refused(client)
+            await self.refused(client, FOR_ALL)
+            await client.logout(self.host)
+
+    async def check(self, make: Make) -> None:
+        """Nobody without an account; each account what its rules say; the upstream sees docxy's account only."""
+        client = self.client(make)
+        with self.bed.watch_tokens() as tokens:
+            await self.refused(client, FOR_ALL)
+            await self.wrong_password(client, "anna")
+            await client.login(self.host, "anna", ACCOUNTS["anna"])
+            await self.pulled(client, FOR_ALL, TEAM, PRIVATE)
+            await client.logout(self.host)
+            # All is in the cache now, and in dockerd's own store.
+            await self.refused(client, FOR_ALL)
+            await client.login(self.host, "ben", ACCOUNTS["ben"])
+            await self.pulled(client, FOR_ALL)
+            await self.refused(client, TEAM, PRIVATE)
+            await client.logout(self.host)
+            self.assertEqual({request.account for request in tokens.requests()}, {USER})
+        self.assert_told()
+
+    def assert_told(self) -> None:
+        """The log has who was refused what, and no password in any form."""
         log = self.docxy.daemon.text()
-        self.assertRegex(log, rf"refused user '{USER}' at 127.0.0.1: token: 401 ")
-        self.assertRegex(log, rf"refused user '{USER}' at 127.0.0.1: pull docker.io/team/app: 403 ")
-        for secret in (PASSWORD, "wrong-horse", "eyJ"):
+        self.assertRegex(log, rf"ben.*docker\.io/{TEAM}|docker\.io/{TEAM}.*ben")
+        for user, secret in (*ACCOUNTS.items(), (USER, PASSWORD), ("anna", "wrong-horse")):
             self.assertNotIn(secret, log)
+            self.assertNotIn(base64.b64encode(f"{user}:{secret}".encode()).decode(), log)
+        # Every JSON Web Token begins with `{"` in base64.
+        self.assertNotIn("eyJ", log)
 
     def test_docker(self) -> Deferred[None]:
         """`docker login`, `docker pull`, `docker logout`."""
@@ -90,3 +139,39 @@ repositories = ["docker.io/library/*"]
     def test_skopeo(self) -> Deferred[None]:
         """`skopeo login`, `skopeo copy`, `skopeo logout`."""
         return Deferred.fromCoroutine(self.check(Skopeo))
+
+    def test_account_changes(self) -> Deferred[None]:
+        """A new password and a removed account hold while docxy runs: who was logged in is out."""
+
+        async def check() -> None:
+            client = self.client(Docker)
+            await client.login(self.host, "ben", ACCOUNTS["ben"])
+            await self.pulled(client, FOR_ALL)
+            write(self.htpasswd, {"ben": "another-one-now"})
+            end = time.monotonic() + 10
+            while self.status("ben", ACCOUNTS["ben"]) == 200 and time.monotonic() < end:
+                await deferLater(self.reactor, 0.2, lambda: None)
+            await self.refused(client, FOR_ALL)
+            self.assertEqual(self.status("anna", ACCOUNTS["anna"]), 401)
+            await client.login(self.host, "ben", "another-one-now")
+            await self.pulled(client, FOR_ALL)
+
+        return Deferred.fromCoroutine(check())
+
+    def status(self, user: str, password: str) -> int:
+        """Of a ping with Basic."""
+        connection = self.docxy.connect()
+        try:
+            pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+            connection.request("GET", "/v2/", headers={"Authorization": f"Basic {pair}", "Host": self.host})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+def write(path: Path, accounts: Mapping[str, str]) -> None:
+    """An htpasswd file, put in place at once; the cheapest bcrypt there is."""
+    lines = [f"{user}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}\n" for user, word in accounts.items()]
+    new = path.with_suffix(".new")
+    new.write_text("".join(lines))
+    new.rename(path)
