@@ -166,15 +166,16 @@ class Fetcher:
             if not follow or response.status not in REDIRECTS or location is None:
                 return response
             await response.drain()
-            target = urljoin(url, location)
-            self._check_redirect(url, target)
+            target = self._target(url, location)
             if origin(target) != first:
                 headers.removeHeader("Authorization")
             url = target
         raise UpstreamError(f"{first} redirected more than {MAX_HOPS} times")
 
-    def _check_redirect(self, url: str, target: str) -> None:
+    def _target(self, url: str, location: str) -> str:
+        """Where a redirect of `url` leads; raises UpstreamError when nobody should go there."""
         try:
+            target = urljoin(url, location)
             came, goes = urlsplit(url), urlsplit(target)
             valid = goes.scheme in ("http", "https") and bool(goes.hostname) and goes.port != 0
         except ValueError:
@@ -183,6 +184,7 @@ class Fetcher:
             raise UpstreamError(f"{origin(url)} redirected to something that is not an http or https URL")
         if came.scheme == "https" and goes.scheme != "https":
             raise UpstreamError(f"{origin(url)} redirected from https to plain http ({origin(target)}); refused")
+        return target
 
     async def _exchange(self, method: str, url: str, headers: Headers, data: bytes | None) -> Response:
         source = origin(url)
