@@ -24,6 +24,10 @@ HIGH_WATER = 256 * 1024
 """Bytes."""
 
 
+class EndUntold(UpstreamError):
+    """The connection's end is all that ended the body: it may be whole, or cut."""
+
+
 class IBody(Interface):
     """Bytes that arrive."""
 
@@ -81,7 +85,7 @@ class Body(Protocol):
         if isinstance(reason.value, ResponseDone):
             self._whole = True
         elif isinstance(reason.value, PotentialDataLoss):
-            self._ended = UpstreamError(f"{self._source} ended a body without having said how long it is")
+            self._ended = EndUntold(f"{self._source} ended a body without having said how long it is")
         elif self._ended is None:
             self._ended = UpstreamError(f"{self._source} broke off after {self.received} bytes")
         self._wake()
