@@ -54,11 +54,19 @@ def respond(request: Request, work: Coroutine[Any, Any, None]) -> int:
         if request.startedWriting:
             abort(request)
         else:
+            _forget_headers(request)
             reply_error(request, error)
 
     # What fails while an error is rendered must not leave a request open.
     running.addErrback(failed).addErrback(lambda failure: _log.failure("an error could not be told", failure))
     return NOT_DONE_YET
+
+
+def _forget_headers(request: Request) -> None:
+    """Take back what `start` said of a body that failed before its first byte."""
+    for name, _ in list(request.responseHeaders.getAllRawHeaders()):
+        if name.lower() not in (b"server", b"date"):
+            request.responseHeaders.removeHeader(name)
 
 
 def start(request: Request, status: int, headers: Headers, length: int | None) -> None:

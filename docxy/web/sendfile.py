@@ -164,7 +164,8 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
     """Send a whole body and finish the request, or abort its connection.
 
     The one way in which bodies reach clients, whatever they are and wherever they go.  Raises
-    what ended the body early, after aborting; ClientGone is no error but an end.
+    what ended the body early, after aborting, or before anything was sent; ClientGone is no
+    error but an end.
     """
     sender = FileSender(request, clock, patience) if sendable(request) else None
     stream = ClientStream(request, clock, patience)
@@ -183,7 +184,8 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
     except ClientGone:
         return
     except BaseException:
-        stream.abort()
+        if request.startedWriting:
+            stream.abort()
         raise
     finally:
         body.close()
