@@ -22,6 +22,8 @@ from zope.interface import implementer
 
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: an IPv4 address is in the last four bytes."""
+_UNICAST = ip_network("2000::/3")
+"""All of IPv6 that the internet routes (RFC 4291); not so ::a.b.c.d, whatever Python says of it."""
 
 
 def is_public(address: str) -> bool:
@@ -37,6 +39,8 @@ def is_public(address: str) -> bool:
             embedded = IPv4Address(parsed.packed[-4:])
         if embedded is not None:
             return embedded.is_global and not embedded.is_multicast
+        if parsed not in _UNICAST:
+            return False
     return parsed.is_global and not parsed.is_multicast
 
 
