@@ -58,6 +58,7 @@ class Router:
 
     def __init__(self, upstreams: Sequence[Upstream], ourselves: Iterable[str] = ()) -> None:
         """`ourselves`: hosts (with and without port) that mean docxy; an `ns` of these says nothing."""
+        self.upstreams = tuple(upstreams)
         self.default = upstreams[0]
         self._names = {name.lower(): upstream for upstream in upstreams for name in (upstream.name, *upstream.aliases)}
         self._hosts = {host.lower(): upstream for upstream in upstreams for host in upstream.hosts}

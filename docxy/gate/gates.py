@@ -42,6 +42,9 @@ class OpenGate:
     async def admit(self, request: Request, upstream: str, repository: str | None) -> None:
         _check_address(self.perimeter, request, _what(upstream, repository))
 
+    async def pullable(self, request: Request, upstream: str, repositories: Sequence[str]) -> list[str]:
+        return list(repositories)
+
     async def token(
         self, request: Request, parameters: Sequence[tuple[str, str]], post: bool
     ) -> dict[str, object] | None:
@@ -96,6 +99,10 @@ class HtpasswdGate:
         if visitor.names is not None and not visitor.names & {name, full}:
             short = self._login(name, "insufficient_scope", f"the token does not reach {full}")
             raise refused(short, visitor.user, address, what)
+
+    async def pullable(self, request: Request, upstream: str, repositories: Sequence[str]) -> list[str]:
+        visitor = await self._visitor(credentials.of(request), self.address(request), None, f"list {upstream}")
+        return [name for name in repositories if self.rules.may(visitor.user, f"{upstream}/{name}")]
 
     async def token(
         self, request: Request, parameters: Sequence[tuple[str, str]], post: bool

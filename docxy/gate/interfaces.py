@@ -35,6 +35,9 @@ class IGate(Interface):
         Unauthorized with a challenge, Denied, or TooManyRequests with Retry-After.
         """
 
+    async def pullable(request: Request, upstream: str, repositories: Sequence[str]) -> list[str]:
+        """Those of an upstream's repositories that a request which was let in may pull; raises as `admit` does."""
+
     async def token(request: Request, parameters: Sequence[tuple[str, str]], post: bool) -> dict[str, object] | None:
         """The answer to a token request, None when docxy has no accounts: the upstream's are meant.
 

@@ -12,7 +12,7 @@ import enum
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from docxy.errors import RangeInvalid, TooManyRequests, UpstreamError, UpstreamUnavailable
+from docxy.errors import RangeInvalid, TooManyRequests, UpstreamError
 from docxy.flight import SingleFlight
 from docxy.names import Digest
 from docxy.pull.direct import direct_blob
@@ -20,6 +20,7 @@ from docxy.pull.fill import Fills, Source, resume_from
 from docxy.pull.follow import Following
 from docxy.pull.interfaces import PulledBlob
 from docxy.pull.limits import Limits
+from docxy.pull.passes import only_cached
 from docxy.pull.status import BYPASS, HIT, MISS, CacheStatus
 from docxy.ranges import Range, Span
 from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
@@ -47,11 +48,6 @@ _STATUS = {
     Opened.JOINED: _COLLAPSED,
     Opened.CONFIRMED: MISS,
 }
-
-
-def _only_cached(digest: Digest) -> UpstreamUnavailable:
-    """What a client with a pass of ours is told: the upstream can't be asked in its name."""
-    return UpstreamUnavailable(f"{digest} is not cached, and its upstream's token service is down")
 
 
 class BlobCache:
@@ -99,7 +95,7 @@ class BlobCache:
 
         async def direct(rest: Span) -> IBody:
             if cached_only:
-                raise _only_cached(digest)
+                raise only_cached(str(digest))
             wanted = Range(rest.first, rest.stop - 1)
             pulled = await direct_blob(self._remote, repository, digest, wanted, authorization, BYPASS)
             if pulled.span != rest:
@@ -122,7 +118,7 @@ class BlobCache:
                 reader.close()
                 return reader.size, HIT
         if cached_only:
-            raise _only_cached(digest)
+            raise only_cached(str(digest))
         size = await self._remote.blob_size(repository, digest, authorization)
         self._catalog.hold(repository, digest)
         return size, CacheStatus(fwd="miss")
@@ -147,7 +143,7 @@ class BlobCache:
             except StorageError as error:
                 self._log.error("the cache cannot be read: {error}", error=error)
                 if cached_only:
-                    raise _only_cached(digest) from error
+                    raise only_cached(str(digest)) from error
                 return None, BYPASS
             if opened is not None:
                 # What the upstream just said holds even if the catalog could not keep it.
@@ -157,7 +153,7 @@ class BlobCache:
                     return opened, asked or (HIT if opened.state is State.VERIFIED else _COLLAPSED)
                 opened.close()
             if cached_only:
-                raise _only_cached(digest)
+                raise only_cached(str(digest))
             key = (repository, digest, credential)
             joined = key in self._opening
             self._limits.check(key)

@@ -20,7 +20,7 @@ from docxy.pull.listings import ListingCache
 from docxy.pull.login import ILogin
 from docxy.pull.manifests import Client, ManifestCache
 from docxy.pull.prefetch import Prefetch
-from docxy.pull.status import CacheStatus
+from docxy.pull.status import MISS, CacheStatus
 from docxy.ranges import Range
 from docxy.upstream.remote import Listing, Remote
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 @frozen
 class CachedPull:
     """One upstream, cached."""
+
+    unanswered = MISS
 
     remote: Remote
     login: ILogin

@@ -25,6 +25,8 @@ from docxy.upstream.remote import Remote
 class DirectPull:
     """Relays one upstream."""
 
+    unanswered = BYPASS
+
     remote: Remote
     login: ILogin
 

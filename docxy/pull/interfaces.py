@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attrs import frozen
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from docxy.names import Digest, Reference
 from docxy.pull.status import CacheStatus
@@ -48,6 +48,8 @@ class IPull(Interface):
 
     `authorization` is the client's header, or None.  Every method raises RegistryError.
     """
+
+    unanswered: CacheStatus = Attribute("CacheStatus: of an error that does not say how it was come by.")
 
     async def ping(authorization: str | None) -> None:
         """Whether a client with this authorization may go on; raises Unauthorized with a challenge."""

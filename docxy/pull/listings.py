@@ -12,13 +12,14 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import Logger
 
-from docxy.errors import Denied, RegistryError, TooManyRequests, Unauthorized, UpstreamError, UpstreamUnavailable
+from docxy.errors import Denied, RegistryError, TooManyRequests, Unauthorized, UpstreamError
 from docxy.flight import SingleFlight
 from docxy.pull.access import IAccess
 from docxy.pull.interfaces import PulledListing
 from docxy.pull.limits import Limits, pause
 from docxy.pull.manifests import NEGATIVE_FOR, TagRules
-from docxy.pull.status import CacheStatus
+from docxy.pull.passes import only_cached
+from docxy.pull.status import NEGATIVE, CacheStatus, telling
 from docxy.storage.records import ListingRecord, UpstreamCatalog
 from docxy.upstream.remote import Listing
 
@@ -53,9 +54,7 @@ class ListingCache:
         record = self._catalog.listing(repository, page)
         if self._access.cached_only(repository, authorization):
             if record is None:
-                raise UpstreamUnavailable(
-                    f"{repository}/{page} is not cached, and its upstream's token service is down"
-                )
+                raise only_cached(f"{repository}/{page}")
             return self._kept(record, "stale-pass")
         if record is not None and self._age(record) < self._rules.ttl:
             await self._access.allow(repository, None, authorization, None)
@@ -66,7 +65,7 @@ class ListingCache:
         credential = self._access.credential(authorization)
         missed = self._catalog.missed(repository, page, credential)
         if missed is not None:
-            raise unknown(missed)
+            raise unknown(missed, headers=telling(NEGATIVE))
         key = (repository, page, credential)
         self._limits.check(key)
         joined = key in self._asking

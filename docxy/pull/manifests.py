@@ -21,14 +21,14 @@ from docxy.errors import (
     TooManyRequests,
     Unauthorized,
     UpstreamError,
-    UpstreamUnavailable,
 )
 from docxy.flight import SingleFlight
 from docxy.names import INDEX_TYPES, MANIFEST_TYPES, Digest, Reference, Tag
 from docxy.pull.access import IAccess
 from docxy.pull.interfaces import PulledManifest
 from docxy.pull.limits import Limits, pause
-from docxy.pull.status import HIT, CacheStatus
+from docxy.pull.passes import only_cached
+from docxy.pull.status import HIT, NEGATIVE, CacheStatus, telling
 from docxy.storage.interfaces import BlobMissing, DigestMismatch, IBlobStore, State, StorageError, WriterBusy
 from docxy.storage.records import HeldManifest, TagRecord, UpstreamCatalog
 from docxy.upstream.remote import Manifest, Remote
@@ -120,7 +120,7 @@ class ManifestCache:
             await self._access.allow(repository, digest, client.authorization, None)
             return PulledManifest(cached, HIT, max(0, int(self._seconds() - held.seen)))
         if self._access.cached_only(repository, client.authorization):
-            raise UpstreamUnavailable(f"{digest} is not cached, and its upstream's token service is down")
+            raise only_cached(str(digest))
         return await self._once(repository, digest, client, lambda: self._fetch(repository, digest, client))
 
     async def _by_tag(self, repository: str, tag: Tag, client: Client) -> PulledManifest:
@@ -136,7 +136,7 @@ class ManifestCache:
             if now < record.retry and self._access.allowed_lately(repository, client.authorization):
                 return self._stale(cached, record, "upstream-paused")
         elif self._access.cached_only(repository, client.authorization):
-            raise UpstreamUnavailable(f"{repository}:{tag} is not cached, and its upstream's token service is down")
+            raise only_cached(f"{repository}:{tag}")
         return await self._once(repository, tag, client, lambda: self._renew(repository, tag, client))
 
     async def _once(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
@@ -144,7 +144,7 @@ class ManifestCache:
         credential = self._access.credential(client.authorization)
         missed = self._catalog.missed(repository, str(reference), credential)
         if missed is not None:
-            raise ManifestUnknown(missed)
+            raise ManifestUnknown(missed, headers=telling(NEGATIVE))
         self._limits.check((repository, reference, credential))
         key = (repository, reference, credential, tuple(client.accept), client.head)
         joined = key in self._asking

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import jwt
 from attrs import frozen
 
+from docxy.errors import UpstreamUnavailable
+from docxy.pull.status import ONLY_CACHED, telling
 from docxy.storage.catalog import Catalog
 from docxy.storage.records import UpstreamCatalog
 
@@ -78,3 +80,9 @@ class Passes:
             return frozenset(str(name) for name in claims["repositories"])
         except (jwt.InvalidTokenError, LookupError, TypeError, ValueError):
             return frozenset()
+
+
+def only_cached(what: str) -> UpstreamUnavailable:
+    """What a client with a pass is told of something that is not cached: no upstream can be asked in its name."""
+    message = f"{what} is not cached, and its upstream's token service is down"
+    return UpstreamUnavailable(message, headers=telling(ONLY_CACHED))

@@ -43,3 +43,12 @@ class CacheStatus:
 HIT = CacheStatus(hit=True)
 MISS = CacheStatus(fwd="miss")
 BYPASS = CacheStatus(fwd="bypass")
+NEGATIVE = CacheStatus(hit=True, detail="negative")
+"""What an upstream did not have a moment ago."""
+ONLY_CACHED = CacheStatus(detail="pass")
+"""A client with a pass of ours, in whose name the upstream can't be asked."""
+
+
+def telling(status: CacheStatus) -> tuple[tuple[str, str], ...]:
+    """The header that goes with an error."""
+    return (("Cache-Status", str(status)),)

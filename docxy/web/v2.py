@@ -16,10 +16,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
+from docxy.config import Upstream
 from docxy.errors import Denied, NotFound, PaginationInvalid, RegistryError, Unsupported
 from docxy.gate.interfaces import IGate
 from docxy.names import Digest, parse_reference
 from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
+from docxy.pull.status import telling
 from docxy.ranges import Range, parse_range
 from docxy.routing import Kind, Router, Target, permitted
 from docxy.web.respond import reply, respond, start
@@ -113,7 +115,10 @@ class V2(Resource):
         except RegistryError as error:
             if request.startedWriting:
                 raise
-            error.headers = (*error.headers, *headers)
+            # What is wrong with the request itself was found here, not in a cache or behind one.
+            told = error.status in (400, 416) or any(name == "Cache-Status" for name, _ in error.headers)
+            status = () if told or target.kind is Kind.PING else telling(pull.unanswered)
+            error.headers = (*error.headers, *status, *headers)
             raise
 
     async def _serve(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
@@ -133,7 +138,7 @@ class V2(Resource):
             query = urlencode([(name, value) for name, value in asked.query if name == "artifactType"])
             self._listing(asked, await pull.referrers(target.repository, digest, query, asked.authorization), headers)
         elif self._catalog:
-            self._repositories(asked, target, headers)
+            await self._repositories(asked, target, headers)
         else:
             raise NotFound("what is cached is not listed here")
 
@@ -199,23 +204,36 @@ class V2(Resource):
             start(request, 206, headers, pulled.span.stop - pulled.span.first)
         await send(request, pulled.body, self._clock, self._patience)
 
-    def _repositories(self, asked: Asked, target: Target, headers: _Headers) -> None:
+    async def _repositories(self, asked: Asked, target: Target, headers: _Headers) -> None:
         """`_catalog`: names as this client would pull them, those of other upstreams with their prefix."""
         n, last = _page(asked)
         count = DEFAULT_PAGE if n is None else n
         names: list[str] = []
-        for name in [target.upstream.name] if target.named else self._pulls:
-            prefix = "" if target.named or name == self._router.default.name else f"{name}/"
+        for upstream in [target.upstream] if target.named else self._router.upstreams:
+            prefix = "" if target.named or upstream == self._router.default else f"{upstream.name}/"
             if prefix and last > prefix and not last.startswith(prefix):
                 continue
             after = last.removeprefix(prefix) if last.startswith(prefix) else ""
-            names += [f"{prefix}{each}" for each in self._pulls[name].repositories(after, count + 1)]
+            found = await self._pullable(asked.request, upstream, after, count + 1)
+            names += [f"{prefix}{name}" for name in found]
         page = sorted(names)[:count]
         headers = [*headers, ("Content-Type", "application/json")]
         if page and len(names) > count:
             query = urlencode({"n": count, "last": page[-1], **({"ns": ns} if (ns := asked.parameter("ns")) else {})})
             headers.append(("Link", f'<{asked.path}?{query}>; rel="next"'))
         reply(asked.request, 200, headers, json.dumps({"repositories": page}).encode("ascii"))
+
+    async def _pullable(self, request: Request, upstream: Upstream, after: str, count: int) -> list[str]:
+        """The first `count` cached repositories behind a name that this client may pull."""
+        found: list[str] = []
+        while len(found) < count:
+            known = self._pulls[upstream.name].repositories(after, MAX_PAGE)
+            allowed = await self._gate.pullable(request, upstream.name, known)
+            found += [name for name in allowed if permitted(upstream, name)]
+            if len(known) < MAX_PAGE:
+                break
+            after = known[-1]
+        return found[:count]
 
     def _listing(self, asked: Asked, pulled: PulledListing, headers: _Headers) -> None:
         listing = pulled.listing

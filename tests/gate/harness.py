@@ -94,9 +94,11 @@ class Guarded(Resource):
         else:
             ns = dict(parse_qsl(query)).get("ns")
             target = self._router.route(path, ns, request.getHeader("Host"))
-            repository = None if target.kind is Kind.PING else target.repository
-            await self._gate.admit(request, target.upstream.name, repository)
+            await self._gate.admit(request, target.upstream.name, target.repository or None)
             answer = {"address": self._gate.address(request)}
+            if target.kind is Kind.CATALOG:
+                known = dict(parse_qsl(query))["known"].split()
+                answer["names"] = await self._gate.pullable(request, target.upstream.name, known)
         reply(request, 200, (), json.dumps(answer).encode())
 
 

@@ -320,6 +320,20 @@ class RuleTests(Case):
                 self.assertEqual((answer.code, answer.challenge), ("DENIED", ""))
         self.assertEqual(self.guarded.ask("/v2/", basic("eve", "dropper")).status, 200)
 
+    def test_listed(self) -> None:
+        """Of what is listed a user sees what it may pull, with a password or a token of any scope; strangers log in."""
+        known = "known=library/alpine+team/x+other/y"
+        for user, ghcr, hub in (
+            ("alice", [], ["library/alpine"]),
+            ("bob", ["team/x"], ["library/alpine"]),
+            ("eve", [], []),
+        ):
+            for authorization in (basic(user, PASSWORDS[user]), self.guarded.bearer(user)):
+                listed = self.guarded.ask(f"/v2/ghcr.io/_catalog?{known}", authorization)
+                self.assertEqual(listed.body["names"], ghcr)
+                self.assertEqual(self.guarded.ask(f"/v2/_catalog?{known}", authorization).body["names"], hub)
+        self.assertEqual(self.guarded.ask(f"/v2/_catalog?{known}").status, 401)
+
     def test_by_host(self) -> None:
         """Rules are for the upstream that the Host means."""
         for user, wanted in (("bob", 200), ("alice", 403)):

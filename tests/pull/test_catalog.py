@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from docxy.config import AuthMode, Upstream
 from docxy.storage.records import UpstreamCatalog
 from tests.fakes import Auth
@@ -58,6 +60,13 @@ class Listed(MirrorCase):
         self.assertEqual(seen, [["b/b", "n/n"], ["other.test/a/a", "other.test/y/y"], ["z/z"]])
         self.assertEqual(await self.names("?n=0"), [])
         self.assertEqual((await self.mirror.ask("/v2/_catalog?n=x")).status, 400)
+
+    async def test_denied(self) -> None:
+        """What the operator denied is not named either."""
+        self.other = evolve(self.other, deny=("y/**",))
+        self.mirror = self.start(listed=True, others=(self.other,))
+        self.hold("a/a", "y/y", upstream="other.test")
+        self.assertEqual(await self.names(), ["other.test/a/a"])
 
     async def test_off(self) -> None:
         """Unless the operator wants it, nothing is listed."""
