@@ -6,17 +6,20 @@ allowed (private addresses, a CA, a proxy), no other is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from docxy.config import Timeouts, Upstream
@@ -37,46 +40,69 @@ class Slots:
     """How many connections each origin may have at once."""
 
     limit: int
-    """0: as many as there are requests."""
     _slots: dict[tuple[bytes, int], DeferredSemaphore] = field(factory=dict)
 
-    def of(self, origin: tuple[bytes, int]) -> DeferredSemaphore | None:
-        """What to acquire before connecting, None when there is no limit."""
-        if not self.limit:
-            return None
+    def of(self, origin: tuple[bytes, int]) -> DeferredSemaphore:
+        """What to acquire before asking."""
         slots = self._slots.get(origin)
         if slots is None:
             slots = self._slots[origin] = DeferredSemaphore(self.limit)
         return slots
 
 
-@implementer(IStreamClientEndpoint)
-@frozen
-class _Limited:
-    """Connects when the origin has a slot free, and gives it back when the connection ends."""
+class _Held(proxyForInterface(IResponse)):  # type: ignore[misc]  # a class made on the fly
+    """A response that tells when its body is over."""
 
-    endpoint: IStreamClientEndpoint
-    slots: DeferredSemaphore
+    def __init__(self, original: IResponse, over: Callable[[], object]) -> None:
+        super().__init__(original)
+        self._over = over
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        await self.slots.acquire()
-        try:
-            protocol: IProtocol = await self.endpoint.connect(factory)
-        except BaseException:
-            self.slots.release()
-            raise
+    def deliverBody(self, protocol: IProtocol) -> None:
         lost = protocol.connectionLost
 
         def connection_lost(reason: Failure) -> None:
-            self.slots.release()
+            self._over()
             lost(reason)
 
-        # The transport looks the method up on the protocol when the connection ends.
-        protocol.connectionLost = connection_lost  # type: ignore[method-assign]
-        return protocol
+        protocol.connectionLost = connection_lost  # type: ignore[method-assign]  # of this one protocol
+        self.original.deliverBody(protocol)
+
+
+@implementer(IAgent)
+@frozen
+class LimitedAgent:
+    """Asks an origin when it has a slot free, which is taken until the body of the answer is over.
+
+    So a connection that comes back to the pool is the next one's to use, and no more are ever open.
+    """
+
+    agent: IAgent
+    slots: Slots
+    clock: IReactorTime
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
+
+    async def _request(
+        self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
+    ) -> IResponse:
+        parsed = URI.fromBytes(uri)
+        slots = self.slots.of((parsed.host, parsed.port))
+        await slots.acquire()
+        try:
+            response = await self.agent.request(method, uri, headers, body)
+        except BaseException:
+            slots.release()
+            raise
+        # A turn later: only behind the end of the body does the connection come back to the pool.
+        held: IResponse = _Held(response, lambda: self.clock.callLater(0, slots.release))
+        return held
 
 
 @implementer(IStreamClientEndpoint)
@@ -134,13 +160,9 @@ class EndpointFactory:
     public_only: bool
     """Whether only addresses of the public internet are connected to."""
     proxy: Proxy | None
-    slots: Slots
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         endpoint: Any = self._tcp(uri.host, uri.port)
-        slots = self.slots.of((uri.host, uri.port))
-        if slots is not None:
-            endpoint = _Limited(endpoint, slots)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _Tuned(endpoint)
@@ -181,6 +203,8 @@ def make_agent(reactor: Any, timeouts: Timeouts, upstream: Upstream) -> tuple[IA
         connect_timeout=timeouts.connect,
         public_only=not upstream.private,
         proxy=None if upstream.proxy is None else Proxy.parse(upstream.proxy),
-        slots=Slots(upstream.max_connections),
     )
-    return Agent.usingEndpointFactory(reactor, factory, pool), pool
+    agent: IAgent = Agent.usingEndpointFactory(reactor, factory, pool)
+    if upstream.max_connections:
+        agent = LimitedAgent(agent, Slots(upstream.max_connections), reactor)
+    return agent, pool

@@ -1,0 +1,193 @@
+"""Connections to upstreams: how many there are, whom they trust, and which way they go."""
+
+# trial leaves its assertions without annotations.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL.crypto import Error as OpenSSLError
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import ResponseNeverReceived, readBody
+
+from docxy.config import Timeouts, Upstream
+from docxy.upstream.agent import Slots, make_agent, make_policy
+from tests.certificates import Issued, issue
+from tests.fakes import Cdn, Fault
+from tests.fakes import Upstream as Registry
+from tests.pull.several import Net
+
+reactor: Any = _reactor
+NAME = "team/app"
+
+
+class ConnectionsCase(TestCase):
+    timeout = 30
+
+    async def registry(self, issued: Issued | None = None) -> Registry:
+        """A registry, with TLS when there is a certificate for it."""
+        pair = None if issued is None else PrivateCertificate.loadPEM(issued.pem + issued.key_pem())
+        registry = Registry(reactor, context_factory=None if pair is None else pair.options())
+        await registry.start()
+        self.addCleanup(registry.stop)
+        registry.add_blob(NAME, b"x")
+        return registry
+
+    def agent(self, registry: Registry, net: Any = reactor, **settings: Any) -> Any:
+        upstream = Upstream("x.test", registry.url, **{"private": True, **settings})
+        agent, pool = make_agent(net, Timeouts(), upstream)
+
+        async def close() -> None:
+            for _ in range(100):
+                await pool.closeCachedConnections()
+                if not registry.open_connections:
+                    break
+                await deferLater(reactor, 0.01, lambda: None)
+
+        self.addCleanup(close)
+        return agent
+
+    async def ping(self, agent: Any, url: str) -> int:
+        response = await agent.request(b"GET", f"{url}/v2/".encode())
+        await readBody(response)
+        return int(response.code)
+
+
+class Limits(ConnectionsCase):
+    async def test_limit(self) -> None:
+        """So many connections at once and no more; whoever waits is served when one of them ends."""
+        registry = await self.registry()
+        agent = self.agent(registry, max_connections=2)
+        rule = registry.on("ping", Fault(stall_headers=True), times=2)
+        asking = [Deferred.fromCoroutine(self.ping(agent, registry.url)) for _ in range(5)]
+        await rule.struck(2)
+        # Turns enough for the others to come, if they could.
+        for _ in range(20):
+            await deferLater(reactor, 0, lambda: None)
+        self.assertEqual((registry.open_connections, registry.count("ping")), (2, 2))
+        rule.release()
+        self.assertEqual(await gatherResults(asking), [200] * 5)
+        self.assertEqual(registry.connections, 2, "what waited used the connections that came free")
+
+    async def test_given_back(self) -> None:
+        """A connection that ends gives its slot back: by a request that failed, by a refusal, by the peer."""
+        registry = await self.registry()
+        agent = self.agent(registry, max_connections=1)
+        for _ in range(3):
+            registry.on("ping", Fault(drop=True))
+            with self.assertRaises(ResponseNeverReceived):
+                await self.ping(agent, registry.url)
+            with self.assertRaises(ConnectionRefusedError):
+                await self.ping(agent, registry.origin("closed"))
+            self.assertEqual(await self.ping(agent, registry.url), 200)
+            await registry.drop_connections()
+
+    async def test_kept_alive(self) -> None:
+        """One connection is used again and again."""
+        registry = await self.registry()
+        agent = self.agent(registry, max_connections=1)
+        for _ in range(5):
+            self.assertEqual(await self.ping(agent, registry.url), 200)
+        self.assertEqual(registry.connections, 1)
+
+    async def test_each_origin(self) -> None:
+        """Where blobs come from has slots of its own: a redirect never waits for the connection it came by."""
+        registry = await self.registry()
+        registry.cdn = Cdn()
+        agent = self.agent(registry, max_connections=1)
+        rule = registry.on("ping", Fault(stall_headers=True))
+        waiting = Deferred.fromCoroutine(self.ping(agent, registry.url))
+        await rule.struck()
+        response = await agent.request(b"GET", f"{registry.origin('cdn')}/v2/".encode())
+        self.assertEqual(response.code, 404)
+        await readBody(response)
+        rule.release()
+        self.assertEqual(await waiting, 200)
+
+    async def test_no_limit(self) -> None:
+        """Without a limit there are as many as there are requests."""
+        registry = await self.registry()
+        agent = self.agent(registry)
+        rule = registry.on("ping", Fault(stall_headers=True), times=20)
+        asking = [Deferred.fromCoroutine(self.ping(agent, registry.url)) for _ in range(20)]
+        await rule.struck(20)
+        self.assertEqual(registry.open_connections, 20)
+        rule.release()
+        self.assertEqual(await gatherResults(asking), [200] * 20)
+
+
+class SlotsOf(SynchronousTestCase):
+    def test_origins(self) -> None:
+        """An origin's slots are always the same, another's are others."""
+        slots = Slots(3)
+        one = slots.of((b"a", 443))
+        self.assertIs(slots.of((b"a", 443)), one)
+        self.assertIsNot(slots.of((b"a", 80)), one)
+
+
+class Trust(ConnectionsCase):
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        self.ca = issue(common_name="the operator's CA")
+        self.theirs = issue("127.0.0.1", by=self.ca)
+        self.tls = await self.registry(self.theirs)
+
+    def ca_file(self, *authorities: Issued) -> str:
+        path = Path(self.mktemp())
+        path.write_bytes(b"# of the operator\n" + b"".join(each.pem for each in authorities))
+        return str(path)
+
+    async def test_ca_file(self) -> None:
+        """A registry whose CA is in the file is trusted, wherever in the file it is."""
+        other = issue(common_name="another")
+        for authorities in ((self.ca,), (other, self.ca), (self.ca, other)):
+            agent = self.agent(self.tls, ca_file=self.ca_file(*authorities))
+            self.assertEqual(await self.ping(agent, self.tls.url), 200)
+
+    async def test_not_trusted(self) -> None:
+        """One whose CA is not in it is not, nor is any by the system's CAs alone."""
+        for ca_file in (None, self.ca_file(issue(common_name="another"))):
+            agent = self.agent(self.tls, ca_file=ca_file)
+            with self.assertRaises(ResponseNeverReceived):
+                await self.ping(agent, self.tls.url)
+        self.assertEqual(self.tls.requests, [])
+
+    async def test_other_name(self) -> None:
+        """A certificate of the right CA for another host is refused."""
+        registry = await self.registry(issue("other.test", by=self.ca))
+        agent = self.agent(registry, ca_file=self.ca_file(self.ca))
+        with self.assertRaises(ResponseNeverReceived):
+            await self.ping(agent, registry.url)
+        self.assertEqual(registry.requests, [])
+
+    def test_files(self) -> None:
+        """A file without a certificate, or with a broken one, is an error at start."""
+        empty = Path(self.mktemp())
+        empty.write_bytes(b"")
+        self.assertRaises(ValueError, make_policy, str(empty))
+        broken = Path(self.mktemp())
+        broken.write_bytes(self.ca.pem.replace(b"MII", b"!!!", 1))
+        self.assertRaises(OpenSSLError, make_policy, str(broken))
+        self.assertRaises(OSError, make_policy, self.mktemp())
+
+
+class Proxies(ConnectionsCase):
+    async def test_not_guarded(self) -> None:
+        """A proxy may be inside though the registry is public; it resolves the registry's name, docxy does not."""
+        registry = await self.registry()
+        net = Net()
+        net.names["proxy.inside"] = ["10.0.0.1"]
+        net.leads["10.0.0.1"] = int(registry.url.rpartition(":")[2])
+        agent = self.agent(registry, net, private=False, proxy="http://proxy.inside:3128")
+        with self.assertRaises(Exception) as raised:
+            await self.ping(agent, "https://nobody-knows.example")
+        self.assertIn("the proxy proxy.inside answered 404", str(raised.exception))
+        self.assertEqual(net.connected, ["10.0.0.1"])
+        (asked,) = registry.requests
+        self.assertEqual((asked.method, asked.headers["host"]), ("CONNECT", "nobody-knows.example:443"))
