@@ -16,7 +16,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource, Resource
 
-from docxy.errors import NotFound
+from docxy.errors import BadRequest, NotFound
 from docxy.gate.interfaces import IGate
 from docxy.routing import Router
 from docxy.web.health import Health
@@ -36,13 +36,27 @@ class _Discarded(BytesIO):
 
 
 class Request(server.Request):
-    """A request of whose body no more than a token request's form is kept."""
+    """A request whose headers are text, and of whose body no more than a token request's form is kept."""
 
     defaultContentType = None
 
     def gotLength(self, length: int | None) -> None:
         # Twisted would spool the body of any POST to disk, whatever its size.
         self.content = BytesIO() if length is not None and length <= MAX_FORM else _Discarded()
+
+    def process(self) -> None:
+        if all(_is_text(value) for _, values in self.requestHeaders.getAllRawHeaders() for value in values):
+            server.Request.process(self)
+        else:
+            reply_error(self, BadRequest("the request has a header whose bytes are not UTF-8"))
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Channel(HTTPChannel):
