@@ -12,8 +12,8 @@ from attrs import frozen
 
 from docxy.errors import RangeInvalid
 
-_SINGLE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE)
-_CONTENT = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})\s*", re.IGNORECASE)
+_SINGLE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE | re.ASCII)
+_CONTENT = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})\s*", re.IGNORECASE | re.ASCII)
 
 
 @frozen
