@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
@@ -78,7 +78,6 @@ class LimitedAgent:
 
     agent: IAgent
     slots: Slots
-    clock: IReactorTime
 
     def request(
         self,
@@ -100,8 +99,8 @@ class LimitedAgent:
         except BaseException:
             slots.release()
             raise
-        # A turn later: only behind the end of the body does the connection come back to the pool.
-        held: IResponse = _Held(response, lambda: self.clock.callLater(0, slots.release))
+        # The connection is back in the pool before its body is told that it is over.
+        held: IResponse = _Held(response, slots.release)
         return held
 
 
@@ -206,5 +205,5 @@ def make_agent(reactor: Any, timeouts: Timeouts, upstream: Upstream) -> tuple[IA
     )
     agent: IAgent = Agent.usingEndpointFactory(reactor, factory, pool)
     if upstream.max_connections:
-        agent = LimitedAgent(agent, Slots(upstream.max_connections), reactor)
+        agent = LimitedAgent(agent, Slots(upstream.max_connections))
     return agent, pool

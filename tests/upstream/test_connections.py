@@ -20,7 +20,7 @@ from twisted.web.client import ResponseNeverReceived, readBody
 from docxy.config import Timeouts, Upstream
 from docxy.upstream.agent import Slots, make_agent, make_policy
 from tests.certificates import Issued, issue
-from tests.fakes import Cdn, Fault
+from tests.fakes import Cdn, Fault, Pattern
 from tests.fakes import Upstream as Registry
 from tests.pull.several import Net
 
@@ -55,7 +55,11 @@ class ConnectionsCase(TestCase):
         return agent
 
     async def ping(self, agent: Any, url: str) -> int:
-        response = await agent.request(b"GET", f"{url}/v2/".encode())
+        return await self.get(agent, f"{url}/v2/")
+
+    async def get(self, agent: Any, url: str) -> int:
+        """The status of an answer whose body came whole."""
+        response = await agent.request(b"GET", url.encode())
         await readBody(response)
         return int(response.code)
 
@@ -65,13 +69,15 @@ class Limits(ConnectionsCase):
         """So many connections at once and no more; whoever waits is served when one of them ends."""
         registry = await self.registry()
         agent = self.agent(registry, max_connections=2)
-        rule = registry.on("ping", Fault(stall_headers=True), times=2)
-        asking = [Deferred.fromCoroutine(self.ping(agent, registry.url)) for _ in range(5)]
+        blob = registry.add_blob(NAME, Pattern(1 << 20))
+        rule = registry.on("blob", Fault(stall_after=1000), times=2)
+        url = f"{registry.url}/v2/{NAME}/blobs/{blob}"
+        asking = [Deferred.fromCoroutine(self.get(agent, url)) for _ in range(5)]
         await rule.struck(2)
         # Turns enough for the others to come, if they could.
         for _ in range(20):
             await deferLater(reactor, 0, lambda: None)
-        self.assertEqual((registry.open_connections, registry.count("ping")), (2, 2))
+        self.assertEqual((registry.open_connections, registry.count("blob")), (2, 2))
         rule.release()
         self.assertEqual(await gatherResults(asking), [200] * 5)
         self.assertEqual(registry.connections, 2, "what waited used the connections that came free")
