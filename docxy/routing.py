@@ -104,7 +104,7 @@ class Router:
     def repository(self, upstream: Upstream, name: str) -> str:
         """A name as the upstream knows it; raises NameInvalid."""
         check_repository(name)
-        return f"library/{name}" if upstream.library and "/" not in name else name
+        return check_repository(f"library/{name}") if upstream.library and "/" not in name else name
 
     def by_name(self, name: str) -> Upstream | None:
         """The upstream with this name or alias."""
