@@ -131,7 +131,7 @@ class Registries(QuirksCase):
                 for scope in (True, False):
                     self.upstream.auth = Auth("bearer", realm="port", token_fields=fields, scope=scope)
                     self.upstream.auth.expires_in = expires_in
-                    docxy = self.registry(tag_ttl=0.0)
+                    docxy = self.serve(Upstream("quirky.test", self.upstream.url, private=True), cached=False)
                     answer = await docxy.manifest("latest")
                     self.assertEqual(answer.status, 200, f"{fields} {expires_in} {scope}")
                     await docxy.stop()
