@@ -1,0 +1,151 @@
+"""Clients: curl to /dev/null, wrk, one that looks for the first byte, and many that take nothing.
+
+The law: a transfer that is not whole, or a request that is not answered with 200, raises
+LoadFailed, and is never a figure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+CIPHER = "TLS_AES_256_GCM_SHA384"
+"""The same for all, or Go's and OpenSSL's preferences would be compared."""
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+class LoadFailed(Exception):
+    """A client did not get what it asked for."""
+
+
+@frozen
+class Transfer:
+    bytes: int
+    seconds: float
+    """Of the slowest client; starting the program is not in it."""
+    cpu: float
+    """Of the clients: user and system seconds."""
+
+
+@frozen
+class Requests:
+    rate: float
+    """A second."""
+    p99: float
+    """Milliseconds."""
+    cpu: float
+    """Of the client: cores."""
+
+
+def pull(curl: str, url: str, size: int, clients: int, times: int, ca: Path) -> Transfer:
+    """Get a blob of `size` bytes with as many curls at once, `times` times each on one connection."""
+    command = [*_curl(curl, ca), *["-o", "/dev/null", url] * times]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(clients)]
+    done = [_end(process) for process in running]
+    lines = [[line.split() for line in output.splitlines()] for output, _ in done]
+    got = sum(int(size) for client in lines for size, _ in client)
+    _whole(got, size * clients * times, url)
+    return Transfer(got, max(sum(float(took) for _, took in client) for client in lines), sum(cpu for _, cpu in done))
+
+
+def crowd(curl: str, url: str, size: int, clients: int, ca: Path) -> Transfer:
+    """Get a blob over as many connections at once, all of one curl."""
+    at_once = ["--parallel", "--parallel-immediate", "--parallel-max", str(clients)]
+    command = [*_curl(curl, ca), *at_once, *["-o", "/dev/null", url] * clients]
+    output, cpu = _end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    lines = [line.split() for line in output.splitlines()]
+    got = sum(int(size) for size, _ in lines)
+    _whole(got, size * clients, url)
+    return Transfer(got, max(float(took) for _, took in lines), cpu)
+
+
+def small(wrk: str, url: str, seconds: int, accept: str) -> Requests:
+    """64 connections that are kept, one thread."""
+    started = time.monotonic()
+    command = [wrk, "-t1", "-c64", f"-d{seconds}s", "--latency", "-H", f"Accept: {accept}", url]
+    output, cpu = _end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    return requests(output, cpu / (time.monotonic() - started))
+
+
+def requests(output: str, cpu: float) -> Requests:
+    """What wrk printed."""
+    errors = re.search(r"Non-2xx.*|Socket errors: (?!connect 0, read 0, write 0, timeout 0).*", output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
+    if errors or rate is None or p99 is None:
+        raise LoadFailed(f"wrk: {errors[0] if errors else output}")
+    return Requests(float(rate[1]), float(p99[1]) * _UNITS[p99[2]], cpu)
+
+
+def first_byte(url: str) -> float:
+    """Seconds from the request on a new connection to the first byte of the body; then takes all the rest."""
+    with _asking(url) as connection:
+        started, seen = time.perf_counter(), b""
+        while len(seen.partition(b"\r\n\r\n")[2]) == 0:
+            piece = connection.recv(65536)
+            if not piece:
+                raise LoadFailed(f"{url}: {seen[:200]!r}")
+            seen += piece
+        took = time.perf_counter() - started
+        if not seen.startswith(b"HTTP/1.1 200"):
+            raise LoadFailed(f"{url}: {seen[:200]!r}")
+        while connection.recv(1 << 20):
+            pass
+    return took
+
+
+@contextmanager
+def stalled(url: str, clients: int, ca: Path) -> Iterator[None]:
+    """While this is open, as many clients have asked and take nothing."""
+    context = ssl.create_default_context(cafile=str(ca)) if url.startswith("https:") else None
+    with ExitStack() as all_of_them:
+        for _ in range(clients):
+            all_of_them.enter_context(_asking(url, context))
+        yield
+
+
+@contextmanager
+def _asking(url: str, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+    parts = urlsplit(url)
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=60))
+        if context is not None:
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=parts.hostname))
+        connection.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+        yield connection
+
+
+def _curl(curl: str, ca: Path) -> list[str]:
+    tls = ["--cacert", str(ca), "--tlsv1.3", "--tls13-ciphers", CIPHER]
+    return [curl, "-q", "-sS", "--fail", "--http1.1", "--noproxy", "*", *tls, "-w", "%{size_download} %{time_total}\n"]
+
+
+def _end(process: subprocess.Popen[bytes]) -> tuple[str, float]:
+    """What a program printed, and the CPU seconds it took."""
+    assert process.stdout is not None and process.stderr is not None
+    with process.stdout, process.stderr:
+        output, errors = process.stdout.read().decode(), process.stderr.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise LoadFailed(f"{' '.join(map(str, _short(process.args)))}: {errors.strip()[:500]}")
+    return output, used.ru_utime + used.ru_stime
+
+
+def _short(command: object) -> Sequence[object]:
+    return [command] if not isinstance(command, list) else [*command[:1], "…", *command[-1:]]
+
+
+def _whole(got: int, wanted: int, url: str) -> None:
+    if got != wanted:
+        raise LoadFailed(f"{url}: {got} bytes of {wanted}")

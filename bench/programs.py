@@ -1,0 +1,78 @@
+"""The programs that are measured and measure: where they are, which version, what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import docxy
+
+PACKAGES: Mapping[str, str] = {
+    "nginx": "nginx",
+    "docker-registry": "docker-registry",
+    "wrk": "wrk",
+    "curl": "curl",
+}
+"""By program, the Debian package that has it."""
+TOP = Path(__file__).resolve().parent.parent
+
+
+def find(path: str | None = None) -> dict[str, str]:
+    """Where the programs are; one that is missing is left out.  `path`: instead of $PATH and the places of daemons."""
+    where = os.environ.get("PATH", "") + ":/usr/sbin:/sbin" if path is None else path
+    found = {name: shutil.which(name, path=where) for name in PACKAGES}
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def complaint(found: Mapping[str, str]) -> str | None:
+    """What to install, or None when all is there."""
+    missing = [name for name in PACKAGES if name not in found]
+    if not missing:
+        return None
+    return f"missing: {', '.join(missing)}; apt-get install {' '.join(PACKAGES[name] for name in missing)}"
+
+
+def versions(found: Mapping[str, str]) -> dict[str, str]:
+    """By name, what is measured and what it stands on."""
+    return {
+        "docxy": f"{docxy.__version__}{_commit()}",
+        "Python": platform.python_version(),
+        **{name: version(name) for name in ("Twisted", "treq", "pyOpenSSL")},
+        "nginx": _said([found["nginx"], "-v"], r"nginx/(\S+)"),
+        "docker-registry": _said([found["docker-registry"], "--version"], r"(\d\S+)\s*$"),
+        "curl": _said([found["curl"], "--version"], r"curl (\S+)"),
+        "wrk": _said([found["wrk"], "-v"], r"wrk (?:debian/)?(\S+)"),
+        "OpenSSL": _said([found["curl"], "--version"], r"OpenSSL/(\S+)"),
+    }
+
+
+def machine() -> str:
+    """Processor, cores, memory, kernel."""
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = model[1].strip() if model else platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def _said(command: list[str], pattern: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else "unknown"
+
+
+def _commit() -> str:
+    """The commit of the checkout, and whether docxy/ differs from it; empty outside of one."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    head = subprocess.run([git, "-C", TOP, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return ""
+    changed = subprocess.run([git, "-C", TOP, "diff", "--quiet", "HEAD", "--", "docxy"], check=False).returncode
+    return f" ({head.stdout.strip()}{', changed' if changed else ''})"

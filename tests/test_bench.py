@@ -1,0 +1,201 @@
+"""The benchmark: its arithmetic, its arguments, and that it runs.  No test here judges a speed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from datetime import datetime, timezone
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench import cli, load, programs, report
+from bench.rows import ROWS, Sizes
+from bench.stats import Goal, Summary, bar, number, table
+from tests.deployed import TOP, bare_environment
+
+WRK = """Running 1s test @ http://127.0.0.1:8080/v2/
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     4.21ms    1.02ms  30.11ms   92.11%
+    Req/Sec    15.02k   512.10    16.10k    80.00%
+  Latency Distribution
+     50%    4.01ms
+     75%    4.40ms
+     90%    5.10ms
+     99%    {p99}
+  15012 requests in 1.00s, 3.10MB read
+{errors}Requests/sec:  15002.31
+Transfer/sec:      3.10MB
+"""
+
+
+def row(name: str) -> report.Result:
+    return report.Result(next(row for row in ROWS if row.name == name))
+
+
+class ArithmeticTests(SynchronousTestCase):
+    def test_summary(self) -> None:
+        """The median and both ends are shown; of one value, only that; of none, nothing can be said."""
+        self.assertEqual(Summary.of([3, 1, 2, 9]), Summary(2.5, 1, 9))
+        self.assertEqual(Summary.of([3, 1, 2, 9]).shown(), "2.50 (1.00–9.00)")
+        self.assertEqual(Summary.of([4]).shown(), "4.00")
+        self.assertRaises(ValueError, Summary.of, [])
+
+    def test_number(self) -> None:
+        """Three digits that matter, whatever the size."""
+        shown = [number(value) for value in (0.047, 1.234, 12.34, 123.4, 1234, 12_340, 123_400, -7.02)]
+        self.assertEqual(shown, ["0.05", "1.23", "12.3", "123", "1234", "12.3k", "123k", "-7.02"])
+
+    def test_table(self) -> None:
+        """Columns are as wide as their widest cell."""
+        self.assertEqual(table(["a", "bb"], [["ccc", "d"]]), "| a   | bb |\n|-----|----|\n| ccc | d  |")
+
+    def test_bar(self) -> None:
+        """The longest is as wide as asked; nothing has no bar; little has one block."""
+        self.assertEqual([len(bar(value, 4, 8)) for value in (4, 2, 0.01, 0)], [8, 4, 1, 0])
+
+    def test_goal_beside_another(self) -> None:
+        """A goal of a ratio is judged by the ratio of medians, at its bound too."""
+        goal = Goal("GiB/s", "≥", 1.2, "nginx")
+        for ours, reached in ([1.2, 9, 0], True), ([1.1, 9, 0], False):
+            verdict = goal.verdict({"docxy": ours, "nginx": [1.0]})
+            assert verdict is not None
+            self.assertEqual((verdict.reached, verdict.value), (reached, ours[0]))
+
+    def test_goal_alone(self) -> None:
+        """A goal without another server is judged by the median itself."""
+        for ours, reached in (5.0, True), (5.1, False):
+            verdict = Goal("ms", "≤", 5).verdict({"docxy": [ours]})
+            assert verdict is not None
+            self.assertIs(verdict.reached, reached)
+
+    def test_goal_not_measured(self) -> None:
+        """What was not measured is neither reached nor missed."""
+        goal = Goal("GiB/s", "≥", 1.2, "nginx")
+        self.assertIsNone(goal.verdict({"docxy": [1.0]}))
+        self.assertIsNone(goal.verdict({"nginx": [1.0]}))
+        self.assertIsNone(goal.verdict({"docxy": [1.0], "nginx": [0.0]}))
+
+
+class WrkTests(SynchronousTestCase):
+    def test_figures(self) -> None:
+        """Requests a second, and the 99th percentile in milliseconds whatever its unit."""
+        for p99, milliseconds in ("5.12ms", 5.12), ("512.00us", 0.512), ("1.20s", 1200.0):
+            got = load.requests(WRK.format(p99=p99, errors=""), 0.5)
+            self.assertEqual((got.rate, got.cpu), (15002.31, 0.5))
+            self.assertAlmostEqual(got.p99, milliseconds)
+
+    def test_errors_are_no_figures(self) -> None:
+        """Answers other than 2xx and 3xx, and broken connections, are failures."""
+        for errors in (
+            "  Non-2xx or 3xx responses: 15012\n",
+            "  Socket errors: connect 0, read 3, write 0, timeout 0\n",
+        ):
+            error = self.assertRaises(load.LoadFailed, load.requests, WRK.format(p99="5.12ms", errors=errors), 0.5)
+            self.assertIn(errors.strip(), str(error))
+
+    def test_no_output(self) -> None:
+        """Output without figures is a failure."""
+        self.assertRaises(load.LoadFailed, load.requests, "unable to connect", 0.5)
+
+
+class ArgumentTests(SynchronousTestCase):
+    def refused(self, *argv: str) -> str:
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            ended = self.assertRaises(SystemExit, cli.parse, argv)
+        self.assertEqual(ended.code, 2)
+        return errors.getvalue()
+
+    def test_defaults(self) -> None:
+        """Without arguments: every row, five rounds."""
+        args = cli.parse([])
+        self.assertEqual(args.rows, [row.name for row in ROWS])
+        self.assertEqual((args.rounds, args.wrk_seconds, args.write), (5, 5, False))
+
+    def test_quick(self) -> None:
+        """`--quick` is one round, unless more are asked for."""
+        self.assertEqual((cli.parse(["--quick"]).rounds, cli.parse(["--quick", "--rounds", "3"]).rounds), (1, 3))
+
+    def test_unknown_row(self) -> None:
+        """A row that there is not is named, with those that there are."""
+        message = self.refused("--rows", "idle,lunch")
+        self.assertIn("lunch", message)
+        self.assertIn("cached-http-1", message)
+
+    def test_only_a_whole_run_is_written(self) -> None:
+        """Figures that say less than the page claims never get there."""
+        for less in (["--quick"], ["--rows", "idle"], ["--rounds", "4"], ["--profile", "x"]):
+            self.assertIn("--write", self.refused("--write", *less))
+
+    def test_names_are_unique(self) -> None:
+        """A row's name means one row."""
+        self.assertEqual(len({row.name for row in ROWS}), len(ROWS))
+
+
+class ProgramTests(SynchronousTestCase):
+    def test_missing(self) -> None:
+        """What is missing is named with the packages that have it; when all is there, nothing is said."""
+        complaint = programs.complaint(programs.find(self.mktemp()))
+        for name, package in programs.PACKAGES.items():
+            self.assertIn(name, str(complaint))
+            self.assertIn(package, str(complaint).partition("apt-get install")[2])
+        self.assertIsNone(programs.complaint({name: f"/usr/bin/{name}" for name in programs.PACKAGES}))
+
+
+class ReportTests(SynchronousTestCase):
+    RUN = report.Run(
+        "python bench/run.py --write",
+        {"docxy": "9.9 (abc1234)", "nginx": "1.2"},
+        "an abacus, 2 cores",
+        5,
+        Sizes(256 << 20, 16 << 20, 5, 200),
+        (0.1, 1.5),
+        datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc),
+    )
+
+    def test_page(self) -> None:
+        """The page names the run, the command and what is behind, and does not call that reached."""
+        result = row("idle")
+        result.add("docxy", {"RSS, MB": 61})
+        result.add("nginx", {"RSS, MB": 20})
+        page = report.document([result], self.RUN)
+        for part in ("python bench/run.py --write", "2030-01-02 03:04 UTC, docxy 9.9 (abc1234)", "an abacus"):
+            self.assertIn(part, page)
+        self.assertIn("0 of 1 goals are reached", page)
+        self.assertIn("≤ 60: 61.0, **behind**", page)
+        self.assertNotIn("61.0, reached", page)
+
+    def test_reached(self) -> None:
+        """When every goal is reached there is no list of others."""
+        result = row("idle")
+        result.add("docxy", {"RSS, MB": 40})
+        self.assertEqual(report.summary([result]), "1 of 1 goals are reached.")
+
+    def test_columns(self) -> None:
+        """Only servers that were asked have a column, and a ratio only where there is one."""
+        result = row("first-byte")
+        result.add("docxy", {"ms": 2.0})
+        result.add("nginx", {"ms": -1.0})
+        head, _, line = report.figures(result).splitlines()
+        self.assertEqual([cell.strip() for cell in head.split("|")[1:-1]][1:4], ["docxy", "nginx", "docxy ÷ nginx"])
+        self.assertEqual([cell.strip() for cell in line.split("|")[1:-1]][1:4], ["2.00", "-1.00", ""])
+
+
+class RunTests(SynchronousTestCase):
+    def test_quick_run(self) -> None:
+        """The command measures a row with real servers, or says which of them is missing."""
+        # Where tests run, tests/live's programs are there; wrk need not be.
+        command = [sys.executable, "bench/run.py", "--quick", "--rows", "idle,first-byte"]
+        environ = bare_environment(PATH=os.environ.get("PATH", "") + ":/usr/sbin")
+        ended = subprocess.run(command, cwd=TOP, env=environ, capture_output=True, text=True, timeout=100)
+        complaint = programs.complaint(programs.find())
+        if complaint is not None:
+            self.assertEqual((ended.returncode, ended.stderr.strip()), (2, complaint))
+            return
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn("RSS, MB", ended.stdout)
+        self.assertIn("first byte, ms", ended.stdout)
