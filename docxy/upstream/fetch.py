@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
 from typing import cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import define, field, frozen
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,11 +36,23 @@ _DRAINED = 64 * 1024
 """A redirect's or an error's body is read up to this many bytes, so that the connection can be used again."""
 
 
+_WRITTEN = "%/:?#[]@!$&'()*+,;=-._~"
+"""What may stand in a URL besides letters and digits (RFC 3986 section 2)."""
+
+
 def origin(url: str) -> str:
     """Scheme, host and port of a URL, in lower case, the port always said."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    host = (parts.hostname or "").lower()
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class WrittenURL(EncodedURL):
+    """A URL that is sent as it was written: signed ones bear no change, and an IPv6 address is no IDNA name."""
+
+    def to_uri(self) -> WrittenURL:
+        return self
 
 
 @implementer(IAgent)
@@ -175,7 +188,8 @@ class Fetcher:
     def _target(self, url: str, location: str) -> str:
         """Where a redirect of `url` leads; raises UpstreamError when nobody should go there."""
         try:
-            target = urljoin(url, location)
+            # Some write a Location as people read it; what is encoded already stays as it is.
+            target = quote(urljoin(url, location), safe=_WRITTEN)
             came, goes = urlsplit(url), urlsplit(target)
             valid = goes.scheme in ("http", "https") and bool(goes.hostname) and goes.port != 0
         except ValueError:
@@ -199,7 +213,7 @@ class Fetcher:
         try:
             response = await self._client.request(
                 method,
-                url,
+                WrittenURL.from_text(url),
                 headers=headers,
                 data=data,
                 allow_redirects=False,
