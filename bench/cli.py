@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"{complaint}\n")
         return 2
     rows = [row for row in ROWS if row.name in args.rows]
-    sizes = Sizes(256 * MIB, 16 * MIB, args.wrk_seconds, 200)
+    sizes = Sizes(256 * MIB, 8 * MIB, args.wrk_seconds, 200)
     if args.quick:
         sizes = Sizes(8 * MIB, 2 * MIB, args.wrk_seconds, 20)
     before = os.getloadavg()[0]
