@@ -228,9 +228,9 @@ class OfflineTests(CacheTestCase):
                 if start_anew:
                     docxy.stop()
                     docxy.start()
-                # dockerd keeps manifests and layers of its own.
-                client.stop()
-                client.start()
+                    # dockerd keeps manifests of its own.
+                    client.stop()
+                    client.start()
                 for image in images:
                     self.assertEqual(await client.pull(image, "latest"), set())
 
