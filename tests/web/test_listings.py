@@ -49,7 +49,10 @@ class ListingTests(RegistryCase):
     async def test_foreign_link(self) -> None:
         """An upstream's absolute Link, to whatever origin, becomes one of ours; what is not a next page is dropped."""
         for theirs, ours in (
-            (f'<https://evil.test/v2/{NAME}/tags/list?n=2&last=b>; rel="next"', f"</v2/{NAME}/tags/list?n=2&last=b>"),
+            (
+                f'<https://evil.test/v2/{NAME}/tags/list?n=2&ns=x&last=b>; rel="next"',
+                f"</v2/{NAME}/tags/list?n=2&last=b>",
+            ),
             (
                 f"<{self.upstream.url}/v2/x/tags/list?last=%22%3E%0d%0a>;rel=next",
                 f"</v2/{NAME}/tags/list?last=%22%3E%0D%0A>",

@@ -99,9 +99,11 @@ class ManifestTests(RegistryCase):
 
     async def test_wrong_digest(self) -> None:
         """Bytes that are not those of the digest asked for, or told, are no answer."""
-        self.upstream.on("manifest", Fault(flip=5), times=None)
+        # In a digest's hex, where the JSON stays JSON.
+        rule = self.upstream.on("manifest", Fault(flip=self.manifest.body.index(b"sha256:") + 10), times=None)
         for reference in ("latest", self.image):
             await self.assert_error(f"/v2/{NAME}/manifests/{reference}", 502, "UNAVAILABLE")
+        rule.cancel()
         wrong = self.upstream.add_manifest(NAME, SHA, self.manifest.body)
         await self.assert_error(f"/v2/{NAME}/manifests/{wrong}", 502, "UNAVAILABLE")
 
