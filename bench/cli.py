@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import os
 import pstats
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rows", metavar="NAMES", help="only these, separated by commas")
     parser.add_argument("--rounds", type=int, help="of each row (5; with --quick 1)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no row after this time (60)")
     parser.add_argument("--wrk-seconds", type=int, help="of each run of wrk (5; with --quick 1)")
     parser.add_argument(
         "--quick", action="store_true", help="see that all of it works: small blobs; figures mean nothing"
@@ -59,6 +62,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """The exit status: 0, 1 when something failed, 2 when something is missing."""
     args = parse(argv)
+    # So that the servers are stopped then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found = programs.find()
     complaint = programs.complaint(found)
     if complaint is not None:
@@ -76,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         _say("docxy runs under cProfile: its figures are not its own.")
     try:
         with tempfile.TemporaryDirectory(prefix="docxy-bench-", dir=args.directory) as directory:
-            results = run(Path(directory), found, rows, sizes, args.rounds, args.profile)
+            results = run(Path(directory), found, rows, sizes, args)
     except (LoadFailed, PushFailed, ServerFailed) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -87,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
         args.rounds,
         sizes,
         (before, os.getloadavg()[0]),
+        [row.title for row in rows[len(results) :]],
     )
     _say("\n" + report.text(results, run_as))
     if args.write:
@@ -99,15 +105,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(
-    directory: Path, found: dict[str, str], rows: Sequence[Row], sizes: Sizes, rounds: int, profile: Path | None
+    directory: Path, found: dict[str, str], rows: Sequence[Row], sizes: Sizes, args: argparse.Namespace
 ) -> list[Result]:
-    """Raises LoadFailed, PushFailed, ServerFailed; whatever happens, the servers are stopped."""
+    """As many rows as are begun within `args.minutes`.  Raises LoadFailed, PushFailed, ServerFailed.
+
+    Whatever happens, the servers are stopped.
+    """
+    until = time.monotonic() + args.minutes * 60
     # nginx's worker may run as another user.
     directory.chmod(0o755)
-    stage = build(directory, found, frozenset(row.scheme for row in rows), profile)
+    stage = build(directory, found, frozenset(row.scheme for row in rows), args.profile)
+    results = []
     with _started(stage):
         lab = Lab(stage, Content(stage.registry.ports[0], stage.registry.log), found, sizes)
-        return [_measure(row, lab, rounds) for row in rows]
+        for row in rows:
+            if time.monotonic() > until:
+                break
+            results.append(_measure(row, lab, args.rounds))
+    return results
 
 
 def _started(stage: Stage) -> contextlib.ExitStack:
@@ -121,12 +136,14 @@ def _started(stage: Stage) -> contextlib.ExitStack:
 def _measure(row: Row, lab: Lab, rounds: int) -> Result:
     """A B C, A B C, …; the first of them to warm up."""
     result = Result(row)
-    _say(f"{row.name} …")
+    _say(f"{row.title} …")
     for round_ in [1] if row.once else range(rounds + 1):
         for name in row.servers:
             measured = row.measure(lab, name, round_)
             if round_ > 0:
                 result.add(name, measured)
+    # At once, so that a run that is broken off was not for nothing.
+    _say(f"{report.figures(result)}\n")
     return result
 
 

@@ -43,6 +43,8 @@ class Run:
     sizes: Sizes
     loads: tuple[float, float]
     """The machine's load average before and after."""
+    skipped: Sequence[str] = ()
+    """Titles of rows for which there was no time."""
     when: datetime = field(factory=lambda: datetime.now(timezone.utc))
 
     def title(self) -> str:
@@ -70,7 +72,7 @@ def text(results: Sequence[Result], run: Run) -> str:
     parts = [f"{result.row.title}\n{figures(result)}" for result in results]
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     about = f"{run.machine}; load average {run.loads[0]:.2f} before, {run.loads[1]:.2f} after\n{versions}"
-    return "\n\n".join([*parts, about])
+    return "\n\n".join([*parts, about]) + "\n" + _skipped(run)
 
 
 def document(results: Sequence[Result], run: Run) -> str:
@@ -99,7 +101,7 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 ## Summary
 
 {summary(results)}
-
+{_skipped(run)}
 {charts(results)}
 
 ## Methods
@@ -112,8 +114,8 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 - The upstream of all is one docker-registry with random blobs, on the same machine.
 - Transfers are curl's, HTTP/1.1, to /dev/null; the time is that of the slowest client's
   transfers, without the start of the program. Blobs have {mib} MiB, those wanted by many
-  at once and that of the first byte {small} MiB. One client gets a cached blob four
-  times on one connection; four clients get it once each.
+  at once and that of the first byte {small} MiB. One client gets a cached blob
+  twice on one connection; four clients get it once each.
 - HTTPS is TLS 1.3, ECDSA P-256, `TLS_AES_256_GCM_SHA384` for transfers. wrk leaves
   the choice to the server.
 - Small requests are wrk's: 64 connections that are kept, one thread, {run.sizes.wrk_seconds} s.
@@ -128,8 +130,8 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 - First byte: from a request on an open connection to the first byte of the body, beside
   the same from the upstream itself in the same round.
 - Memory is resident memory of all processes of a server. The stalled clients ask for the
-  cached blob of {mib} MiB and read nothing; the most within 3 s counts, at the end of the
-  run.
+  cached blob of {mib} MiB and read nothing; the most within 3 s counts, after the rows before it
+  in the tables.
 
 ## Figures
 
@@ -154,6 +156,12 @@ def summary(results: Sequence[Result]) -> str:
         return head
     shown = table(("row", "measure", "goal", "measured"), cells)
     return f"{head} docxy is behind in:\n\n{shown}"
+
+
+def _skipped(run: Run) -> str:
+    if not run.skipped:
+        return ""
+    return f"\nNot measured in this run, for want of time: {', '.join(run.skipped)}.\n"
 
 
 def charts(results: Sequence[Result]) -> str:
