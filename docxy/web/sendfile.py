@@ -25,6 +25,9 @@ from docxy.web.stream import ClientGone, ClientStream
 
 AT_ONCE = 1024 * 1024
 """Bytes of one call."""
+HEADERS_WITHIN = 10.0
+"""Seconds within which headers leave, with or without a byte of the body: containerd waits for 30 s.  Until
+then what goes wrong can still be told in words."""
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -169,6 +172,7 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
     """
     sender = FileSender(request, clock, patience) if sendable(request) else None
     stream = ClientStream(request, clock, patience)
+    early = clock.callLater(HEADERS_WITHIN, _send_headers, request)
     try:
         while True:
             if sender is not None and IFileBody.providedBy(body):
@@ -188,9 +192,16 @@ async def send(request: Request, body: IBody, clock: IReactorTime, patience: flo
             stream.abort()
         raise
     finally:
+        if early.active():
+            early.cancel()
         body.close()
         stream.close()
     request.finish()
+
+
+def _send_headers(request: Request) -> None:
+    if not request.startedWriting:
+        request.write(b"")
 
 
 def _check_length(request: Request) -> None:

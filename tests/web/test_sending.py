@@ -231,6 +231,18 @@ class SendingContract:
                 await client.changed
         cast(TestCase, self).assertEqual(await client.responses(1), [self.digest()])
 
+    async def test_headers_first(self) -> None:
+        """A client does not wait for the first byte to learn that there will be some."""
+        cast(TestCase, self).patch(sendfile, "HEADERS_WITHIN", 0.01)
+        self.blob.there = 0
+        client = await self.connect()
+        client.ask(f"0-{SIZE}")
+        while not client.received:
+            await client.changed
+        cast(TestCase, self).assertEqual(client.left, SIZE)
+        self.blob.bodies[0].grow(SIZE)
+        cast(TestCase, self).assertEqual(await client.responses(1), [self.digest()])
+
     async def test_many(self) -> None:
         """Clients at different paces get the same bytes."""
         clients = [await self.connect() for _ in range(8)]
