@@ -93,7 +93,9 @@ run. All figures are of this run:
 
 - Run: {run.title()}; {run.rounds} rounds.
 - Machine: {run.machine}. Clients and servers share its cores.
-- Load average: {run.loads[0]:.2f} before, {run.loads[1]:.2f} after (of which most is the run itself).
+- Load average: {run.loads[0]:.2f} before, {run.loads[1]:.2f} after. A quiet machine has
+  less than 0.5 before; else the cores were shared with something besides this run, and
+  the figures are a first look, not a verdict.
 - Versions: {versions}.
 
 This page is written by `--write`; `bench/notes.md` has the part after the tables.
@@ -161,7 +163,7 @@ def summary(results: Sequence[Result]) -> str:
 def _skipped(run: Run) -> str:
     if not run.skipped:
         return ""
-    return f"\nNot measured in this run, for want of time: {', '.join(run.skipped)}.\n"
+    return "\nNot measured in this run, for want of time:\n\n" + "".join(f"- {title}\n" for title in run.skipped)
 
 
 def charts(results: Sequence[Result]) -> str:
