@@ -154,6 +154,7 @@ class ReportTests(SynchronousTestCase):
         5,
         Sizes(256 << 20, 16 << 20, 5, 200),
         (0.1, 1.5),
+        ["a row for which there was no time"],
         datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc),
     )
 
@@ -168,6 +169,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("0 of 1 goals are reached", page)
         self.assertIn("≤ 60: 61.0, **behind**", page)
         self.assertNotIn("61.0, reached", page)
+        self.assertIn("- a row for which there was no time\n", page.partition("Not measured in this run")[2])
 
     def test_reached(self) -> None:
         """When every goal is reached there is no list of others."""
