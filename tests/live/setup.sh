@@ -22,7 +22,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 as_root apt-get update -qq
 
-packages="buildah busybox-static containerd debootstrap docker-registry docker.io nginx podman skopeo python3 python3-venv systemd"
+packages="buildah busybox-static containerd curl debootstrap docker-registry docker.io nginx podman skopeo python3 python3-venv systemd wrk"
 # Where docker's command line is a package of its own (Debian 13).
 if apt-cache show docker-cli >/dev/null 2>&1; then
     packages="$packages docker-cli"
