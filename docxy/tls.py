@@ -105,7 +105,7 @@ def _key(path: str, pem: bytes) -> PrivateKeyTypes:
 
 def _spki(key: object) -> bytes:
     """A public key's bytes, to compare it by; every kind of key has this method."""
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]  # see above
     return encoded
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from attrs import field, frozen
 from twisted.web.http import Request
@@ -104,6 +105,7 @@ class Perimeter:
         return address not in self.deny and (not self.allow or address in self.allow)
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> _Address | None:
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])
