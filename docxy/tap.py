@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python import usage
 from twisted.web.iweb import IAgent
 from twisted.web.server import Site
@@ -139,7 +138,7 @@ def makeService(options: Options) -> IService:
             sys.exit(f"docxy: {error}")
         depends.startService()
         watched = Watched(site, reactor)
-        front_door.serve(watched if context is None else TLSMemoryBIOFactory(context, False, watched, reactor))
+        front_door.serve(watched if context is None else tls.TLSFactory(context, watched, reactor))
         if side_door is not None:
             redirects = Site(Redirect(public_url), reactor=reactor, logFormatter=access_line)
             redirects.noisy = False

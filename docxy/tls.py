@@ -18,14 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from docxy.config import ConfigError
 
+_ENABLE_PARTIAL_WRITE = 0x1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE of <openssl/ssl.h>: to seal one record a call, whatever is given."""
 _PRIVATE_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -66,7 +68,7 @@ def load(cert: str, key: str) -> KeyPair:
             extraCertChain=[crypto.X509.from_cryptography(other) for other in chain[1:]],
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
-        options.getContext()
+        options.getContext().clear_mode(_ENABLE_PARTIAL_WRITE)
     except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
         raise ConfigError(f"certificate {cert}: OpenSSL cannot serve it with its key: {_reason(error)}") from None
     dns_names, addresses = _names(leaf)
@@ -126,6 +128,19 @@ def _names(leaf: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return (), ()
     dns = tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
     return dns, tuple(str(address) for address in names.get_values_for_type(x509.IPAddress))
+
+
+class TLSFactory(TLSMemoryBIOFactory):
+    """Puts TLS under a factory's connections.
+
+    Twisted's own holds back what is written for the rest of the reactor's turn, in case more
+    comes; responses are written in one or two pieces, and large ones go past it.
+    """
+
+    protocol = TLSMemoryBIOProtocol
+
+    def __init__(self, context: IOpenSSLServerConnectionCreator, served: IProtocolFactory, clock: IReactorTime) -> None:
+        TLSMemoryBIOFactory.__init__(self, context, False, served, clock)
 
 
 @implementer(IOpenSSLServerConnectionCreator)

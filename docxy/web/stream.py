@@ -1,19 +1,21 @@
 """A response body, sent at the client's pace.
 
 The law: no more waits in memory than the transport's buffer and one piece; a client that
-takes nothing for `patience` seconds is dropped; a body that cannot be finished ends in an
+takes nothing for too long is dropped; a body that cannot be finished ends in an
 aborted connection, never in something that looks whole.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
-from twisted.logger import Logger
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.web.http import Request
 from zope.interface import implementer
+
+from docxy.web.patience import Patience, unsent
 
 
 class ClientGone(Exception):
@@ -24,22 +26,18 @@ class ClientGone(Exception):
 class ClientStream:
     """Writes to one request; `close` must be called, whatever happens."""
 
-    _log = Logger()
-
     def __init__(self, request: Request, clock: IReactorTime, patience: float) -> None:
-        """`patience`: seconds within which the client must take something."""
+        """`patience`: seconds; see `docxy.web.patience`."""
         self._request = request
-        self._clock = clock
-        self._patience = patience
+        self._patience = Patience(partial(unsent, request), clock, patience, self.abort)
         self._gone = False
         self._resumed: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
         request.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
         if self._resumed is None and not self._gone:
             self._resumed = Deferred()
-            self._timer = self._clock.callLater(self._patience, self._drop)
+            self._patience.start()
 
     def resumeProducing(self) -> None:
         self._wake()
@@ -49,17 +47,10 @@ class ClientStream:
         self._wake()
 
     def _wake(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.stop()
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
-
-    def _drop(self) -> None:
-        self._timer = None
-        self._log.info("dropped a client that took nothing for {seconds:g} s", seconds=self._patience)
-        self.abort()
 
     async def write(self, data: bytes) -> None:
         """Send, and return when more is welcome.  Raises ClientGone."""
@@ -79,9 +70,7 @@ class ClientStream:
 
     def close(self) -> None:
         """Nothing more is written through this."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.stop()
         if not self._gone:
             self._gone = True
             self._request.unregisterProducer()

@@ -25,7 +25,7 @@ from docxy.pull.status import telling
 from docxy.ranges import Range, parse_range
 from docxy.routing import Kind, Router, Target, permitted
 from docxy.web.respond import reply, respond, start
-from docxy.web.sendfile import send
+from docxy.web.sending import send
 
 MAX_PAGE = 10_000
 """`n` of a listing, at most."""

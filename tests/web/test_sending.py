@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from typing import Any, cast
 
 from OpenSSL.SSL import Connection
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -25,7 +26,7 @@ from zope.interface import implementer
 
 from docxy import tls
 from docxy.streaming import FilePiece, IFileBody
-from docxy.web import sendfile
+from docxy.web import sending, wires
 from docxy.web.respond import respond, start
 from docxy.web.site import RegistrySite
 from tests.certificates import issue
@@ -97,7 +98,7 @@ class Blob(Resource):
         body = FileBody(self.case.file.fileno(), first, stop, self.there, self.case.pieces)
         self.bodies.append(body)
         start(request, 200, [("Content-Type", "application/octet-stream")], stop - first)
-        return respond(request, sendfile.send(request, body, reactor, self.patience))
+        return respond(request, sending.send(request, body, reactor, self.patience))
 
 
 class Client(Protocol):
@@ -155,6 +156,8 @@ class SendingContract:
 
     pieces = True
     secure = False
+    timeout = 30
+    """Seconds for a test: no other timeout is to end what never ends."""
 
     async def setUp(self) -> None:
         case = cast(TestCase, self)
@@ -165,6 +168,7 @@ class SendingContract:
         self.blob = Blob(self)
         self.site: Any = RegistrySite(self.blob)
         self.site.noisy = False
+        self.site.timeOut = None
         served: Any = self.site
         if self.secure:
             issued = issue("localhost")
@@ -172,10 +176,13 @@ class SendingContract:
             with open(path, "wb") as pem:
                 pem.write(issued.pem + issued.key_pem())
             pair = tls.load(path, path)
-            served = TLSMemoryBIOFactory(tls.ReloadingContext(path, path, pair), False, self.site, reactor)
+            served = self.tls_factory(tls.ReloadingContext(path, path, pair), self.site)
         self.port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
         case.addCleanup(self.port.stopListening)
         self.clients: list[Client] = []
+
+    def tls_factory(self, context: Any, site: Any) -> Any:
+        return tls.TLSFactory(context, site, reactor)
 
     async def tearDown(self) -> None:
         for client in self.clients:
@@ -233,7 +240,7 @@ class SendingContract:
 
     async def test_headers_first(self) -> None:
         """A client does not wait for the first byte to learn that there will be some."""
-        cast(TestCase, self).patch(sendfile, "HEADERS_WITHIN", 0.01)
+        cast(TestCase, self).patch(sending, "HEADERS_WITHIN", 0.01)
         self.blob.there = 0
         client = await self.connect()
         client.ask(f"0-{SIZE}")
@@ -287,6 +294,40 @@ class SendingContract:
         cast(TestCase, self).flushLoggedErrors()
 
 
+class SClient(ProcessProtocol):
+    """`openssl s_client`: what it prints is what it gets, after some words of its own."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.talk = b""
+        self.ended: Deferred[None] = Deferred()
+
+    @property
+    def digests(self) -> list[str]:
+        return self.client.digests
+
+    def ask(self, stop: int) -> None:
+        self.wanted = len(self.digests) + 1
+        self.transport.write(f"GET /0-{stop} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    def outReceived(self, data: bytes) -> None:
+        if self.client.received == 0:
+            self.talk += data
+            _, found, rest = self.talk.partition(b"HTTP/1.1 200")
+            data = found + rest
+        if data:
+            self.client.dataReceived(data)
+
+    async def got(self, more: int | None) -> None:
+        """When so many bytes more, or all of the response, were received."""
+        until = None if more is None else self.client.received + more
+        while len(self.digests) < self.wanted and (until is None or self.client.received < until):
+            await self.client.changed
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(None)
+
+
 class _Trusting(CertificateOptions):
     """Takes any certificate, as a client."""
 
@@ -307,7 +348,7 @@ class SendfileTests(SendingContract, TestCase):
     async def test_not_in_memory(self) -> None:
         """What the page cache lacks is read the ordinary way, in the middle of a body too."""
         looks = iter([True, True, False, False, True])
-        self.patch(sendfile, "in_memory", lambda piece: next(looks, True))
+        self.patch(wires, "_in_memory", lambda descriptor, offset: next(looks, True))
         client = await self.connect()
         client.ask(f"0-{SIZE}")
         self.assertEqual(await client.responses(1), [self.digest()])
@@ -320,7 +361,67 @@ class ProducerTests(SendingContract, TestCase):
     pieces = False
 
 
-class SecureTests(SendingContract, TestCase):
-    """The same file over TLS, where every byte passes through this process."""
+class SealedTests(SendingContract, TestCase):
+    """File to TLS, in large pieces."""
 
     secure = True
+
+    async def test_it_is_sealed_in_large_pieces(self) -> None:
+        """Not one of the file's bytes takes Twisted's way."""
+        client = await self.connect()
+        client.ask(f"0-{SIZE}")
+        await client.responses(1)
+        self.assertEqual(self.blob.bodies[0].reads, 1, "only the end was read")
+
+    async def test_not_in_memory(self) -> None:
+        """What the page cache lacks is read the ordinary way, in the middle of a body too."""
+        preadv, count = os.preadv, 0
+
+        def sometimes(*args: Any) -> int:
+            nonlocal count
+            count += 1
+            if count in (3, 4, 9):
+                raise BlockingIOError
+            return preadv(*args)
+
+        self.patch(wires.os, "preadv", sometimes)
+        client = await self.connect()
+        client.ask(f"0-{SIZE}")
+        self.assertEqual(await client.responses(1), [self.digest()])
+        self.assertGreater(self.blob.bodies[0].reads, 1)
+
+    async def test_small_records(self) -> None:
+        """A client that takes only small records (RFC 6066 section 4, RFC 8449) gets them."""
+        self.patch(wires, "_RECORD", SIZE)
+        self.patch(wires, "_OVERHEAD", 1)
+        client = await self.connect()
+        client.ask(f"0-{SIZE}")
+        self.assertEqual(await client.responses(1), [self.digest()])
+
+    async def test_keys_change(self) -> None:
+        """What TLS itself has to say in the middle of a body keeps its place between the body's records.
+
+        By OpenSSL's own client, which asks for new keys (RFC 8446 section 4.6.3) when it reads a K.
+        """
+        client = SClient()
+        where = f"127.0.0.1:{self.port.getHost().port}"
+        command = ["openssl", "s_client", "-connect", where, "-tls1_3"]
+        reactor.spawnProcess(client, shutil.which("openssl"), command, env=None)
+        for _ in range(4):
+            client.ask(SIZE)
+            for _ in range(8):
+                await client.got(SIZE // 10)
+                client.transport.write(b"K\n")
+            await client.got(None)
+        client.transport.signalProcess("KILL")
+        await client.ended
+        self.assertEqual(client.digests, [self.digest()] * 4)
+
+
+class TwistedTLSTests(SendingContract, TestCase):
+    """Twisted's own TLS, which holds back small writes: large ones must not overtake them."""
+
+    secure = True
+
+    def tls_factory(self, context: Any, site: Any) -> Any:
+        return TLSMemoryBIOFactory(context, False, site, reactor)
