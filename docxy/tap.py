@@ -28,6 +28,7 @@ from twisted.web.server import Site
 
 import docxy
 from docxy import tls
+from docxy.allocator import keep_memory
 from docxy.assembly import build_site
 from docxy.caching import open_cache
 from docxy.config import Config, ConfigError, Upstream
@@ -101,6 +102,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     config, pair = options.config, options.pair
+    keep_memory()
     root = MultiService()
     _log.info("docxy {version}: {form}", version=docxy.__version__, form=form(config))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
@@ -26,12 +26,13 @@ from docxy.config import Timeouts, Upstream
 from docxy.errors import UpstreamError
 from docxy.upstream.guard import PublicReactor, PublicResolver
 from docxy.upstream.proxy import Proxy, TunnelEndpoint
+from docxy.upstream.tls import Secured
 
 _POOLED = 64
 """Idle connections kept for each origin."""
 _IDLE = 60
 """Seconds they are kept."""
-READ_SIZE = 256 * 1024
+READ_SIZE = 1024 * 1024
 """Bytes read from a socket at a time: fewer, larger pieces cost about half of what Twisted's 64 KiB do."""
 
 
@@ -163,7 +164,7 @@ class EndpointFactory:
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         endpoint: Any = self._tcp(uri.host, uri.port)
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            endpoint = Secured(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _Tuned(endpoint)
 
     def _tcp(self, host: bytes, port: int) -> IStreamClientEndpoint:
