@@ -18,6 +18,7 @@ from twisted.web.iweb import IAgent
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from docxy.accesslog import DaemonLog, Lines
 from docxy.config import AuthMode, Config, Credential, Upstream
 from docxy.gate.gates import OpenGate
 from docxy.gate.interfaces import IGate
@@ -37,6 +38,7 @@ from docxy.pull.prefetch import Prefetch
 from docxy.routing import Router
 from docxy.storage.catalog import Catalog
 from docxy.storage.interfaces import IBlobStore
+from docxy.storage.recent import Recent
 from docxy.storage.records import UpstreamCatalog
 from docxy.storage.threads import InThread
 from docxy.upstream.authorize import Account, ClientAuthorizer, OwnAuthorizer
@@ -56,12 +58,13 @@ class Cache:
     """What all upstreams share."""
 
     store: IBlobStore
+    recent: Recent
     catalog: Catalog
     fills: Fills
 
     @classmethod
     def of(cls, store: IBlobStore, catalog: Catalog, clock: IReactorTime) -> Cache:
-        return cls(store, catalog, Fills(clock, Backoff(Random())))
+        return cls(store, Recent(store), catalog, Fills(clock, Backoff(Random())))
 
 
 @implementer(IChallengeMemory)
@@ -119,12 +122,12 @@ class Assembly:
         if self.cache is None or known is None or passes is None:
             return DirectPull(remote, login)
         access: IAccess = OpenAccess(known) if isinstance(login, NoLogin) else ClientAccess(remote, known, passes)
-        blobs = BlobCache(remote, self.cache.store, known, self.cache.fills)
+        blobs = BlobCache(remote, self.cache.store, self.cache.recent, known, self.cache.fills)
         return CachedPull(
             remote=remote,
             login=login,
             access=access,
-            manifests=ManifestCache(remote, self.cache.store, known, access, rules, self.clock),
+            manifests=ManifestCache(remote, self.cache.store, self.cache.recent, known, access, rules, self.clock),
             blobs=blobs,
             listings=ListingCache(known, access, rules),
             prefetch=Prefetch(blobs, self.clock) if self.config.prefetch else None,
@@ -153,10 +156,12 @@ def build_site(
     clock: IReactorTime,
     cache: Cache | None,
     in_thread: InThread | None = None,
+    lines: Lines | None = None,
 ) -> Site:
     """The registry's site.
 
-    `agents`: each upstream's way out; `in_thread`: where passwords are checked, needed with accounts only.
+    `agents`: each upstream's way out; `in_thread`: where passwords are checked, needed with accounts only;
+    `lines`: where the access log goes, if not to the daemon's log.
 
     `public_url`: without a trailing slash; the realm is built from it.
     """
@@ -173,4 +178,4 @@ def build_site(
         known = readings(router, config.upstreams)
         gate = make_gate(config.access, public_url, bytes.fromhex(key), in_thread, clock, known)
     v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog)
-    return make_site(router, gate, v2, Token(router, gate, pulls))
+    return make_site(router, gate, v2, Token(router, gate, pulls), lines or DaemonLog(), clock.seconds)

@@ -11,6 +11,7 @@ import enum
 from attrs import field, frozen
 
 from docxy.gate.settings import GateSettings
+from docxy.values import DAEMON
 
 
 class ConfigError(Exception):
@@ -132,3 +133,5 @@ class Config:
     """Whether `/v2/_catalog` lists what is cached."""
     scrub_interval: float = SCRUB_INTERVAL
     """Seconds within which every cached blob is hashed again; 0: never."""
+    access_log: str | None = DAEMON
+    """Path of the file that gets a line for each request; `DAEMON`: the daemon's log; None: off."""

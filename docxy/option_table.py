@@ -205,6 +205,14 @@ OPTIONS: tuple[Option, ...] = (
         "seconds within which every cached blob is read and hashed again; 0: never",
         values.seconds,
     ),
+    Option(
+        "access-log",
+        "ACCESS_LOG",
+        values.path_or_log,
+        "file that gets a line for each request; -: the daemon's log; off: none",
+        values.DAEMON,
+        metavar="FILE",
+    ),
     _seconds(
         "connect-timeout",
         "CONNECT_TIMEOUT",

@@ -99,6 +99,7 @@ def load(
         keep_gone=value("keep_gone"),
         catalog=value("catalog"),
         scrub_interval=value("scrub_interval"),
+        access_log=value("access_log"),
     )
 
 

@@ -162,7 +162,6 @@ class Watched(Factory[Any]):
         self._connections: set[Connection] = set()
         self._requests: set[Request] = set()
         self._empty: Deferred[None] | None = None
-        site.noisy = False
         site.resource = Counted(site.resource, self._requests)
 
     def acceptableProtocols(self) -> list[bytes]:

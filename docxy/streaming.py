@@ -37,6 +37,23 @@ class IFileBody(IBody):
 
 
 @implementer(IBody)
+class BytesBody:
+    """Bytes that are all there."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._read = False
+
+    async def read(self) -> bytes:
+        data = b"" if self._read else self.data
+        self._read = True
+        return data
+
+    def close(self) -> None:
+        self._read = True
+
+
+@implementer(IBody)
 class SizedBody:
     """Exactly `size` bytes of a body, after its first `skip` were thrown away."""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import task
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
@@ -28,10 +28,12 @@ from twisted.web.server import Site
 
 import docxy
 from docxy import tls
+from docxy.accesslog import Lines, open_lines
 from docxy.allocator import keep_memory
 from docxy.assembly import build_site
 from docxy.caching import open_cache
 from docxy.config import Config, ConfigError, Upstream
+from docxy.gate.gates import OpenGate
 from docxy.gate.htpasswd import load as load_accounts
 from docxy.gate.threads import PasswordThreads
 from docxy.option_table import OPTIONS
@@ -39,7 +41,7 @@ from docxy.options import load
 from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
 from docxy.upstream.agent import make_agent
 from docxy.web.redirect import Redirect
-from docxy.web.site import access_line
+from docxy.web.site import LoggedSite
 
 RELOAD_INTERVAL = 60.0
 """Seconds between two looks at the certificate's files."""
@@ -134,17 +136,16 @@ def makeService(options: Options) -> IService:
         if warning:
             _log.warn("{warning}", warning=warning)
         try:
-            site, depends = registry(config, public_url, reactor)
+            lines = open_lines(config.access_log, reactor)
+            site, depends = registry(config, public_url, reactor, lines)
         except ConfigError as error:
-            # The htpasswd file, which the user that the daemon became may not be allowed to read.
+            # A file that the user that the daemon became may not be allowed to read or to write.
             sys.exit(f"docxy: {error}")
         depends.startService()
         watched = Watched(site, reactor)
         front_door.serve(watched if context is None else tls.TLSFactory(context, watched, reactor))
         if side_door is not None:
-            redirects = Site(Redirect(public_url), reactor=reactor, logFormatter=access_line)
-            redirects.noisy = False
-            side_door.serve(redirects)
+            side_door.serve(LoggedSite(Redirect(public_url), OpenGate(config.access.perimeter), lines))
         return [watched], depends
 
     if config.cache is not None and options.parent is not None and options.parent.get("uid") is not None:
@@ -154,13 +155,14 @@ def makeService(options: Options) -> IService:
     return root
 
 
-def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IService]:
-    """The registry's site and the service it depends on.
+def registry(config: Config, public_url: str, reactor: Any, lines: Lines) -> tuple[Site, IService]:
+    """The registry's site and the service it depends on, which closes the access log too.
 
     Called with the privileges the daemon runs with.  The service is started before the site
     serves and stopped when its last request has ended.
     """
     depends = MultiService()
+    depends.addService(Closing(lines.close))
 
     def agent(upstream: Upstream) -> IAgent:
         agent, pool = make_agent(reactor, config.timeouts, upstream)
@@ -173,18 +175,18 @@ def registry(config: Config, public_url: str, reactor: Any) -> tuple[Site, IServ
     cache = None if caching is None else caching.cache
     passwords = PasswordThreads(reactor)
     depends.addService(passwords)
-    return build_site(config, public_url, agent, reactor, cache, passwords.in_thread), depends
+    return build_site(config, public_url, agent, reactor, cache, passwords.in_thread, lines), depends
 
 
 class Closing(Service):
     """Calls something at the stop, and waits for it."""
 
-    def __init__(self, close: Callable[[], Deferred[Any]]) -> None:
+    def __init__(self, close: Callable[[], object]) -> None:
         self._close = close
 
     def stopService(self) -> Deferred[Any]:
         Service.stopService(self)
-        return self._close()
+        return maybeDeferred(self._close)
 
 
 def derived_url(pair: tls.KeyPair | None, address: IAddress, config: Config, hostname: str) -> str:

@@ -31,6 +31,9 @@ _SWITCH = {
 OFF = "off"
 """Instead of a path: do without."""
 
+DAEMON = "-"
+"""Instead of a path: the daemon's own log."""
+
 BACKLOG = 1024
 """Connections the kernel keeps for us until they are accepted."""
 
@@ -44,6 +47,11 @@ def path(text: str) -> str:
 
 def path_or_off(text: str) -> str | None:
     return None if text == OFF else path(text)
+
+
+def path_or_log(text: str) -> str | None:
+    """A path; `DAEMON` for the daemon's own log; None: off."""
+    return text if text == DAEMON else path_or_off(text)
 
 
 def port(text: str) -> int | str:

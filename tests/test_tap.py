@@ -218,6 +218,16 @@ class TwistdTests(Case):
             self.assertNotIn("Traceback", (self.directory / "docxy.log").read_text() + run.stderr)
         self.assertFalse((self.directory / "docxy.pid").exists())
 
+    def test_access_log_that_cannot_be_written(self) -> None:
+        """One line that names the file, and no daemon."""
+        args = ["--cert=off", "--cache=off", f"--port={free_port()}", "--access-log=/nowhere/docxy.log"]
+        run = self.twistd("-n", "--pidfile=docxy.pid", "docxy", *args)
+        self.assertEqual(run.returncode, 1)
+        line = "docxy: the access log /nowhere/docxy.log cannot be written to: No such file or directory"
+        told = [text for text in (run.stdout + run.stderr).splitlines() if "access log" in text]
+        self.assertEqual([text[-len(line) :] for text in told], [line])
+        self.assertNotIn("Traceback", run.stdout + run.stderr)
+
     def test_daemon(self) -> None:
         """Without -n it goes to the background with a pidfile, and SIGTERM takes both away."""
         port = free_port()
@@ -320,6 +330,22 @@ class ServedTests(Case):
         port = free_port()
         args = [*self.pair(issue("mirror.example")), f"--https-port={port}", "--http-port=0", "--interface=127.0.0.1"]
         self.assertIn(f"bound to 127.0.0.1:{port}; public URL", self.bound(self.start(args)))
+
+    def test_access_log(self) -> None:
+        """With a file of their own, requests of both ports are lines there and nowhere else."""
+        port, side = free_port(), free_port()
+        log = self.directory / "access.log"
+        args = [*self.pair(issue("mirror.example")), f"--https-port={port}", f"--http-port={side}"]
+        daemon = self.start([*args, "--interface=127.0.0.1", f"--access-log={log}"])
+        daemon.healthy(f"https://127.0.0.1:{port}/health")
+        fetch(f"https://127.0.0.1:{port}/nothing")
+        connection = HTTPConnection("127.0.0.1", side, timeout=30)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/elsewhere")
+        connection.getresponse().read()
+        daemon.until(lambda: "/elsewhere" in log.read_text())
+        self.assertRegex(log.read_text(), r'(?m)^\d{4}-\S+ 127\.0\.0\.1 "GET /nothing" 404 \d+$')
+        self.assertNotIn('"GET /', daemon.output())
 
     def test_systemd_sockets(self) -> None:
         """Sockets that systemd passes are served, HTTPS too, and the public URL has their port."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IAddress
 from twisted.web.http import Request
 
 UNIX = "unix"
@@ -59,10 +60,17 @@ def network(text: str) -> _Network:
     return parsed
 
 
+@lru_cache(maxsize=1024)
 def normalised(text: str) -> str | None:
     """An address as it is compared and shown: without zone, IPv4 as IPv4; None when it is none."""
     parsed = _parsed(text)
     return None if parsed is None else str(parsed)
+
+
+def peer(address: IAddress) -> str:
+    """Who is at the other end of a connection."""
+    host = getattr(address, "host", None)
+    return UNIX if host is None else normalised(str(host)) or UNKNOWN
 
 
 def throttled_as(address: str) -> str:
@@ -83,10 +91,14 @@ class Perimeter:
     """Goes before `allow`."""
     trusted_proxies: Networks = field(factory=Networks)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it makes no difference where a request comes from, nor is that told by headers."""
+        return not (self.allow or self.deny or self.trusted_proxies)
+
     def address(self, request: Request) -> str:
         """See `IGate.address`."""
-        host = getattr(request.getClientAddress(), "host", None)
-        at = UNIX if host is None else normalised(str(host)) or UNKNOWN
+        at = peer(request.getClientAddress())
         if at not in self.trusted_proxies:
             return at
         # As bytes: text would have to be UTF-8, and whatever came must not be an error.

@@ -36,6 +36,10 @@ class OpenGate:
     perimeter: Perimeter = field(factory=Perimeter)
     asks: bool = False
 
+    @property
+    def alike(self) -> bool:
+        return self.perimeter.is_open
+
     def address(self, request: Request) -> str:
         return self.perimeter.address(request)
 
@@ -74,6 +78,7 @@ class HtpasswdGate:
     tokens: TokenRequests
     clock: IReactorTime
     asks: bool = True
+    alike: bool = False
 
     def address(self, request: Request) -> str:
         return self.perimeter.address(request)

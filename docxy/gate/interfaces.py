@@ -22,6 +22,8 @@ class IGate(Interface):
         """
     )
 
+    alike: bool = Attribute("Whether all requests are treated alike, whoever sends them from wherever.")
+
     def address(request: Request) -> str:
         """The client's IP address, normalised: the peer's, or what trusted proxies say of it.
 

@@ -24,7 +24,9 @@ from docxy.pull.passes import only_cached
 from docxy.pull.status import BYPASS, HIT, MISS, CacheStatus
 from docxy.ranges import Range, Span
 from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
+from docxy.storage.recent import SMALL, Recent
 from docxy.storage.records import UpstreamCatalog
+from docxy.streaming import BytesBody
 from docxy.upstream.body import IBody
 from docxy.upstream.remote import BlobResponse, Remote
 
@@ -59,11 +61,13 @@ class BlobCache:
         self,
         remote: Remote,
         store: IBlobStore,
+        recent: Recent,
         catalog: UpstreamCatalog,
         fills: Fills,
     ) -> None:
         self._remote = remote
         self._store = store
+        self._recent = recent
         self._catalog = catalog
         self._fills = fills
         self._opening: SingleFlight[tuple[str, Digest, str], Opened] = SingleFlight()
@@ -79,12 +83,18 @@ class BlobCache:
         cached_only: bool = False,
     ) -> PulledBlob:
         """The blob or a range of it; `cached_only`: the upstream cannot be asked in this client's name."""
+        data = self._recent.get(digest) if self._catalog.holds_blob(repository, digest) else None
+        if data is not None:
+            return _in_memory(data, asked)
         reader, status = await self._reader(repository, digest, authorization, credential, cached_only)
         if reader is None:
             return await direct_blob(self._remote, repository, digest, asked, authorization, BYPASS)
         try:
             size = reader.size
             assert size is not None
+            if size <= SMALL and status == HIT and (data := await self._recent.load(digest)) is not None:
+                reader.close()
+                return _in_memory(data, asked)
             span = Span(0, size, size) if asked is None else asked.within(size)
         except BaseException:
             reader.close()
@@ -246,3 +256,9 @@ class BlobCache:
             return await self._remote.blob(repository, digest, asked, authorization)
 
         return ask
+
+
+def _in_memory(data: bytes, asked: Range | None) -> PulledBlob:
+    """All of a blob or a range of it; raises RangeInvalid."""
+    span = Span(0, len(data), len(data)) if asked is None else asked.within(len(data))
+    return PulledBlob(span, BytesBody(data[span.first : span.stop]), HIT)

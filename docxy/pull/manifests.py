@@ -29,7 +29,8 @@ from docxy.pull.interfaces import PulledManifest
 from docxy.pull.limits import Limits, pause
 from docxy.pull.passes import only_cached
 from docxy.pull.status import HIT, NEGATIVE, CacheStatus, telling
-from docxy.storage.interfaces import BlobMissing, DigestMismatch, IBlobStore, State, StorageError, WriterBusy
+from docxy.storage.interfaces import DigestMismatch, IBlobStore, StorageError, WriterBusy
+from docxy.storage.recent import Recent
 from docxy.storage.records import HeldManifest, TagRecord, UpstreamCatalog
 from docxy.upstream.remote import Manifest, Remote
 
@@ -86,6 +87,7 @@ class ManifestCache:
         self,
         remote: Remote,
         store: IBlobStore,
+        recent: Recent,
         catalog: UpstreamCatalog,
         access: IAccess,
         rules: TagRules,
@@ -93,6 +95,7 @@ class ManifestCache:
     ) -> None:
         self._remote = remote
         self._store = store
+        self._recent = recent
         self._catalog = catalog
         self._access = access
         self._rules = rules
@@ -259,37 +262,8 @@ class ManifestCache:
             return None
         if client.head:
             return Manifest(held.media_type, digest, held.size, None)
-        body = await self._load(digest)
+        body = await self._recent.load(digest)
         return None if body is None else Manifest(held.media_type, digest, len(body), body)
-
-    async def _load(self, digest: Digest) -> bytes | None:
-        """A manifest's bytes, verified anew: they are few."""
-        try:
-            reader = await self._store.open(digest)
-        except (BlobMissing, StorageError):
-            return None
-        try:
-            if reader.state is not State.VERIFIED or reader.size is None:
-                return None
-            pieces: list[bytes] = []
-            done = 0
-            while piece := await reader.read(done, reader.size - done):
-                pieces.append(piece)
-                done += len(piece)
-        except StorageError as error:
-            self._log.error("{digest} cannot be read from the cache: {error}", digest=digest, error=error)
-            return None
-        finally:
-            reader.close()
-        body = b"".join(pieces)
-        if Digest.of(body, digest.algorithm) != digest:
-            self._log.error("{digest} was damaged in the cache; it is fetched again", digest=digest)
-            try:
-                await self._store.delete(digest)
-            except StorageError as error:
-                self._log.error("{digest} cannot be dropped: {error}", digest=digest, error=error)
-            return None
-        return body
 
     async def _keep(self, repository: str, manifest: Manifest) -> None:
         if manifest.body is None:
@@ -308,6 +282,7 @@ class ManifestCache:
             pass
         except StorageError as error:
             self._log.error("{digest} is not cached: {error}", digest=manifest.digest, error=error)
+        self._recent.keep(manifest.digest, manifest.body)
         self._catalog.hold(repository, manifest.digest, manifest.media_type, manifest.size)
 
 

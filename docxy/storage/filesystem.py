@@ -120,6 +120,11 @@ class FilesystemStore:
         noted = self._index.last_used(digest)
         return BlobStat(digest, found.st_size, max(used, found.st_mtime if noted is None else noted))
 
+    def touch(self, digest: Digest) -> None:
+        self._uses[digest] = self._now()
+        if self._flush is None:
+            self._flush = self._clock.callLater(FLUSH_INTERVAL, self._write_uses)
+
     async def open(self, digest: Digest) -> IBlobReader:
         for _ in range(_LOOKS):
             body = self._known(digest) or await self._committed(digest) or self._followed(digest)
@@ -129,7 +134,7 @@ class FilesystemStore:
                     continue
                 break
             reader = self._reader(body)
-            self._used(digest)
+            self.touch(digest)
             if body.size is None and body.watch is not None and not body.owned:
                 try:
                     await body.watch.learn_size()
@@ -323,11 +328,6 @@ class FilesystemStore:
         """Seconds since the epoch, never the same twice: the order of uses must be clear."""
         self._last_use = max(self._clock.seconds(), self._last_use + 1e-6)
         return self._last_use
-
-    def _used(self, digest: Digest) -> None:
-        self._uses[digest] = self._now()
-        if self._flush is None:
-            self._flush = self._clock.callLater(FLUSH_INTERVAL, self._write_uses)
 
     def _write_uses(self) -> None:
         self._flush = None

@@ -138,6 +138,9 @@ class IBlobStore(Interface):
     async def stat(digest: Digest) -> BlobStat | None:
         """A committed blob's facts; None when it is not there.  Does not count as a use."""
 
+    def touch(digest: Digest) -> None:
+        """A use, for eviction, of a blob whose bytes are also somewhere else."""
+
     async def open(digest: Digest) -> IBlobReader:
         """Read a committed blob, or a fill in flight in any process.
 

@@ -195,6 +195,11 @@ class MemoryStore:
         held = self._held.get(digest)
         return _stat(held) if held is not None and held.state is State.VERIFIED else None
 
+    def touch(self, digest: Digest) -> None:
+        held = self._held.get(digest)
+        if held is not None:
+            self.used_now(held)
+
     async def open(self, digest: Digest) -> IBlobReader:
         held = self._held.get(digest)
         if held is None or held.state not in (State.VERIFIED, State.FILLING):

@@ -21,9 +21,12 @@ from docxy.errors import Denied, NotFound, PaginationInvalid, RegistryError, Uns
 from docxy.gate.interfaces import IGate
 from docxy.names import Digest, parse_reference
 from docxy.pull.interfaces import IPull, PulledListing, PulledManifest
-from docxy.pull.status import telling
+from docxy.pull.status import CacheStatus, telling
 from docxy.ranges import Range, parse_range
 from docxy.routing import Kind, Router, Target, permitted
+from docxy.streaming import BytesBody
+from docxy.web import channel
+from docxy.web.repeats import LONGEST
 from docxy.web.respond import reply, respond, start
 from docxy.web.sending import send
 
@@ -124,6 +127,7 @@ class V2(Resource):
     async def _serve(self, asked: Asked, target: Target, pull: IPull, headers: _Headers) -> None:
         if target.kind is Kind.PING:
             await pull.ping(asked.authorization)
+            _may_repeat(asked.request, LONGEST)
             reply(asked.request, 200, [*headers, ("Content-Type", "application/json")], b"{}")
         elif target.kind is Kind.MANIFESTS:
             await self._manifest(asked, target, pull, headers)
@@ -147,6 +151,7 @@ class V2(Resource):
         ask = pull.head_manifest if asked.head else pull.manifest
         pulled = await ask(target.repository, reference, asked.accept(), asked.authorization)
         manifest = pulled.manifest
+        _may_repeat(asked.request, _settled(pulled.status))
         headers = [
             *headers,
             ("Content-Type", manifest.media_type),
@@ -185,6 +190,7 @@ class V2(Resource):
         if asked.head or _not_modified(request, digest):
             # For a condition too: that the client has the bytes does not show that it may.
             size, status = await pull.blob_size(target.repository, digest, asked.authorization)
+            _may_repeat(request, _settled(status))
             headers.append(("Cache-Status", str(status)))
             if _not_modified(request, digest):
                 reply(request, 304, headers, b"")
@@ -195,13 +201,14 @@ class V2(Resource):
         span = _range(request, digest)
         pulled = await pull.blob(target.repository, digest, span, asked.authorization)
         headers = [*headers, ("Cache-Status", str(pulled.status)), *pulled.passed]
-        if pulled.span is None:
-            start(request, 200, headers, None)
-        elif span is None:
-            start(request, 200, headers, pulled.span.size)
-        else:
+        if span is not None and pulled.span is not None:
             headers.append(("Content-Range", str(pulled.span)))
-            start(request, 206, headers, pulled.span.stop - pulled.span.first)
+        status_code = 200 if span is None or pulled.span is None else 206
+        if isinstance(pulled.body, BytesBody):
+            _may_repeat(request, _settled(pulled.status))
+            reply(request, status_code, headers, pulled.body.data)
+            return
+        start(request, status_code, headers, None if pulled.span is None else pulled.span.stop - pulled.span.first)
         await send(request, pulled.body, self._clock, self._patience)
 
     async def _repositories(self, asked: Asked, target: Target, headers: _Headers) -> None:
@@ -247,6 +254,19 @@ class V2(Resource):
         if link is not None:
             headers.append(("Link", link))
         reply(asked.request, 200, headers, listing.body)
+
+
+def _settled(status: CacheStatus) -> float:
+    """Seconds for which an answer stays as it is."""
+    if not status.hit:
+        return 0.0
+    return LONGEST if status.ttl is None else max(0.0, float(status.ttl))
+
+
+def _may_repeat(request: Request, seconds: float) -> None:
+    """Let the answer be given again, unless who asks has a name."""
+    if isinstance(request, channel.Request) and not request.requestHeaders.hasHeader("Authorization"):
+        request.repeat_for = seconds
 
 
 def _age(pulled: PulledManifest) -> _Headers:

@@ -330,8 +330,10 @@ class Verified(MirrorCase):
             else:
                 held.data[:1] = damage
             self.upstream.requests.clear()
-            self.assertEqual((await self.mirror.manifest("latest")).body, good)
-            self.assertEqual((await self.mirror.manifest(digest)).cache_status, "docxy; hit")
+            # A process that does not have it in memory.
+            mirror = self.start()
+            self.assertEqual((await mirror.manifest("latest")).body, good)
+            self.assertEqual((await mirror.manifest(digest)).cache_status, "docxy; hit")
             self.saw(GET_manifest=1)
 
 

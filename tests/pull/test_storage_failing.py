@@ -126,6 +126,9 @@ class FailingStore:
     async def stat(self, digest: Digest) -> BlobStat | None:
         return await self._store.stat(digest)
 
+    def touch(self, digest: Digest) -> None:
+        self._store.touch(digest)
+
     async def open(self, digest: Digest) -> IBlobReader:
         if self.plan.open:
             raise StorageError("the disk cannot be read")
@@ -239,7 +242,7 @@ class Failing(MirrorCase):
         good = (await self.mirror.manifest(digest)).body
         self.store._store._held[digest].data[3] ^= 1  # type: ignore[attr-defined]  # a bit flips on disk
         self.plan.delete = True
-        self.assertEqual((await self.mirror.manifest(digest)).body, good)
+        self.assertEqual((await self.start().manifest(digest)).body, good)
         self.saw(GET_manifest=2)
 
     async def test_catalog(self) -> None:

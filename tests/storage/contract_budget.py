@@ -36,6 +36,15 @@ class BudgetContract(StoreContract):
         await keep(self.store, *blob(500 * KIB, 52))
         self.assertEqual(await self.kept(), [0, 2, 9])
 
+    async def test_touch(self) -> None:
+        """A blob whose bytes are read elsewhere is in use as well; of one that is not here nothing is said."""
+        await self.fill_up()
+        self.clock.advance(1)
+        self.store.touch(blob(100 * KIB, 0)[0])
+        self.store.touch(blob(100 * KIB, 99)[0])
+        await keep(self.store, *blob(10, 50))
+        self.assertEqual(await self.kept(), [0, 2, 3, 4, 5, 6, 7, 8, 9])
+
     async def test_stat_is_no_use(self) -> None:
         """To ask about a blob does not save it."""
         await self.fill_up()

@@ -1,0 +1,63 @@
+"""Answers to requests that are byte for byte like one that was just answered.
+
+The law: *an answer is repeated for at most a second, and only where the same bytes from anybody
+would get it anew.*  So nothing of a request with credentials is kept, nor any answer that was not
+from the cache alone (`Request.repeat_for`), nor anything at all where an address or a login
+decides.  `Date`, `Age` and `ttl` count in seconds.
+
+Machines that start the same image at the same moment ask like this: the same client, the same
+version, the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+LONGEST = 1.0
+"""Seconds."""
+MAX_HEAD = 4096
+MAX_ANSWER = 256 * 1024
+MAX_KEPT = 16 * 1024 * 1024
+"""Bytes."""
+
+
+@frozen
+class Repeat:
+    """An answer, as it was written."""
+
+    answer: bytes
+    line: str
+    """What the access log says of it, behind the client's address."""
+    until: float
+
+
+@define
+class Repeats:
+    """The answers of this moment, by the bytes of the requests' heads."""
+
+    _seconds: Callable[[], float]
+    _kept: dict[bytes, Repeat] = field(init=False, factory=dict)
+    _size: int = field(init=False, default=0)
+    _oldest: float = field(init=False, default=0.0)
+
+    def get(self, head: bytes) -> Repeat | None:
+        """The answer to repeat to a request with this head, if there is one."""
+        repeat = self._kept.get(head)
+        if repeat is None or repeat.until <= self._seconds():
+            return None
+        return repeat
+
+    def keep(self, head: bytes, answer: bytes, line: str, seconds: float) -> None:
+        """This was just answered, and holds for so many seconds, or less."""
+        size = len(head) + len(answer)
+        if len(head) > MAX_HEAD or len(answer) > MAX_ANSWER:
+            return
+        now = self._seconds()
+        if self._size + size > MAX_KEPT or now - self._oldest > LONGEST:
+            self._kept.clear()
+            self._size, self._oldest = 0, now
+        before = self._kept.get(head)
+        self._size += size - (0 if before is None else len(head) + len(before.answer))
+        self._kept[head] = Repeat(answer, line, now + min(seconds, LONGEST))
