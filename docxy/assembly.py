@@ -5,6 +5,7 @@ The law: nothing below this module knows where its collaborators come from.
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,8 @@ from zope.interface import implementer
 
 from docxy.accesslog import DaemonLog, Lines
 from docxy.config import AuthMode, Config, Credential, Upstream
-from docxy.gate.gates import OpenGate
 from docxy.gate.interfaces import IGate
-from docxy.gate.make import make_gate
+from docxy.gate.open import OpenGate
 from docxy.gate.scopes import readings
 from docxy.pull.access import ClientAccess, IAccess, OpenAccess
 from docxy.pull.blobs import BlobCache
@@ -168,14 +168,17 @@ def build_site(
     ours = urlsplit(public_url)
     router = Router(config.upstreams, ourselves=[name for name in (ours.netloc, ours.hostname) if name])
     fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
-    assembly = Assembly(config, public_url, fetchers, Realms(PublicSuffixList()), cache, clock)
+    assembly = Assembly(config, public_url, fetchers, Realms(functools.cache(PublicSuffixList)), cache, clock)
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
     gate: IGate = OpenGate(config.access.perimeter)
     if config.access.htpasswd is not None:
+        # Only here: what it takes to check passwords is large.
+        from docxy.gate.make import make_gate
+
         assert in_thread is not None
         # Processes that share a cache read each other's tokens; without one each has its own.
         key = secrets.token_hex(32) if cache is None else cache.catalog.settle_fact("gate key", secrets.token_hex(32))
         known = readings(router, config.upstreams)
-        gate = make_gate(config.access, public_url, bytes.fromhex(key), in_thread, clock, known)
+        gate = make_gate(config.access, config.access.htpasswd, public_url, bytes.fromhex(key), in_thread, clock, known)
     v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog)
     return make_site(router, gate, v2, Token(router, gate, pulls), lines or DaemonLog(), clock.seconds)

@@ -29,12 +29,11 @@ from twisted.web.server import Site
 import docxy
 from docxy import tls
 from docxy.accesslog import Lines, open_lines
-from docxy.allocator import keep_memory
+from docxy.allocator import give_back, keep_memory
 from docxy.assembly import build_site
 from docxy.caching import open_cache
 from docxy.config import Config, ConfigError, Upstream
-from docxy.gate.gates import OpenGate
-from docxy.gate.htpasswd import load as load_accounts
+from docxy.gate.open import OpenGate
 from docxy.gate.threads import PasswordThreads
 from docxy.option_table import OPTIONS
 from docxy.options import load
@@ -94,6 +93,9 @@ class Options(usage.Options):
             if self.config.cert is not None and self.config.key is not None:
                 self.pair = tls.load(self.config.cert, self.config.key)
             if self.config.access.htpasswd is not None:
+                # Only here: what it takes to check passwords is large.
+                from docxy.gate.htpasswd import load as load_accounts
+
                 load_accounts(self.config.access.htpasswd)
         except ConfigError as error:
             raise usage.UsageError(str(error)) from None
@@ -146,6 +148,7 @@ def makeService(options: Options) -> IService:
         front_door.serve(watched if context is None else tls.TLSFactory(context, watched, reactor))
         if side_door is not None:
             side_door.serve(LoggedSite(Redirect(public_url), OpenGate(config.access.perimeter), lines))
+        reactor.callWhenRunning(give_back)
         return [watched], depends
 
     if config.cache is not None and options.parent is not None and options.parent.get("uid") is not None:

@@ -1,14 +1,14 @@
-"""The gates: one that asks nobody, one with accounts.
+"""The gate with accounts.
 
-The law: whatever is asked, the address is looked at first.  The open gate passes tokens and
-passwords by; the other one answers for every one of them itself.
+The law: whatever is asked, the address is looked at first; then this gate answers for every token and
+password itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from zope.interface import implementer
@@ -19,6 +19,7 @@ from docxy.gate.addresses import Perimeter
 from docxy.gate.audit import refused
 from docxy.gate.htpasswd import HtpasswdFile
 from docxy.gate.interfaces import IGate
+from docxy.gate.open import check_address, described
 from docxy.gate.passwords import Passwords
 from docxy.gate.rules import Rules
 from docxy.gate.scopes import written
@@ -26,34 +27,6 @@ from docxy.gate.tokens import Signer
 from docxy.gate.tokenservice import TokenRequests
 
 _WRONG = "the user name or password is wrong"
-
-
-@implementer(IGate)
-@frozen
-class OpenGate:
-    """Lets in whoever comes from an address that may come."""
-
-    perimeter: Perimeter = field(factory=Perimeter)
-    asks: bool = False
-
-    @property
-    def alike(self) -> bool:
-        return self.perimeter.is_open
-
-    def address(self, request: Request) -> str:
-        return self.perimeter.address(request)
-
-    async def admit(self, request: Request, upstream: str, repository: str | None) -> None:
-        _check_address(self.perimeter, request, _what(upstream, repository))
-
-    async def pullable(self, request: Request, upstream: str, repositories: Sequence[str]) -> list[str]:
-        return list(repositories)
-
-    async def token(
-        self, request: Request, parameters: Sequence[tuple[str, str]], post: bool
-    ) -> dict[str, object] | None:
-        _check_address(self.perimeter, request, "token")
-        return None
 
 
 @frozen
@@ -84,8 +57,8 @@ class HtpasswdGate:
         return self.perimeter.address(request)
 
     async def admit(self, request: Request, upstream: str, repository: str | None) -> None:
-        what = _what(upstream, repository)
-        address = _check_address(self.perimeter, request, what)
+        what = described(upstream, repository)
+        address = check_address(self.perimeter, request, what)
         name = written(request.uri.decode("ascii", "replace"))
         said = credentials.of(request)
         visitor = await self._visitor(said, address, name, what)
@@ -112,7 +85,7 @@ class HtpasswdGate:
     async def token(
         self, request: Request, parameters: Sequence[tuple[str, str]], post: bool
     ) -> dict[str, object] | None:
-        address = _check_address(self.perimeter, request, "token")
+        address = check_address(self.perimeter, request, "token")
         said = credentials.of(request)
         return await self.tokens.answer(said, parameters, post, address)
 
@@ -155,15 +128,3 @@ class HtpasswdGate:
         if error is not None:
             challenge += f',error="{error}"'
         return Unauthorized(message, headers=(("WWW-Authenticate", challenge),))
-
-
-def _what(upstream: str, repository: str | None) -> str:
-    return f"ping {upstream}" if repository is None else f"pull {upstream}/{repository}"
-
-
-def _check_address(perimeter: Perimeter, request: Request, what: str) -> str:
-    """The client's address; raises Denied."""
-    address = perimeter.address(request)
-    if not perimeter.admits(address):
-        raise refused(Denied(f"the address {address} may not use this registry"), None, address, what)
-    return address

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet.interfaces import IReactorTime
 
-from docxy.gate.gates import HtpasswdGate, OpenGate
+from docxy.gate.gates import HtpasswdGate
 from docxy.gate.htpasswd import HtpasswdFile
 from docxy.gate.interfaces import IGate
 from docxy.gate.passwords import Passwords
@@ -20,22 +20,20 @@ from docxy.storage.threads import InThread
 
 def make_gate(
     settings: GateSettings,
+    htpasswd: str,
     public_url: str,
     key: bytes,
     in_thread: InThread,
     clock: IReactorTime,
     readings: Readings,
 ) -> IGate:
-    """The gate.
+    """The gate with the accounts of an htpasswd file.
 
     `public_url`: without a trailing slash; `key`: 32 bytes at least, the same in all processes
-    that answer there, used only with htpasswd; `in_thread`: where passwords are checked;
-    `readings`: see `docxy.gate.scopes.readings`.  Raises ConfigError when the htpasswd file
-    cannot be used.
+    that answer there; `in_thread`: where passwords are checked; `readings`: see
+    `docxy.gate.scopes.readings`.  Raises ConfigError when the htpasswd file cannot be used.
     """
-    if settings.htpasswd is None:
-        return OpenGate(settings.perimeter)
-    file = HtpasswdFile(settings.htpasswd, clock)
+    file = HtpasswdFile(htpasswd, clock)
     passwords = Passwords(file, Throttle(clock), in_thread, clock)
     signer = Signer(public_url, urlsplit(public_url).netloc, f"{public_url}/auth/token", key)
     tokens = TokenRequests(settings.rules, file, passwords, signer, readings, clock)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlencode, urlsplit
 
@@ -49,7 +49,8 @@ _MARGIN = 10
 class Realms:
     """Which realms may be asked for tokens, and told credentials."""
 
-    suffixes: PublicSuffixList
+    suffixes: Callable[[], PublicSuffixList]
+    """The list of public suffixes, which is large and not needed for many upstreams."""
 
     def check(self, upstream: Upstream, realm: str) -> str:
         """The realm's URL; raises UpstreamError when nothing vouches for its host."""
@@ -83,8 +84,8 @@ class Realms:
             return True
         if any(_is_address(host) for host in hosts):
             return False
-        registrable = self.suffixes.privatesuffix(hosts[0])
-        return registrable is not None and registrable == self.suffixes.privatesuffix(hosts[1])
+        registrable = self.suffixes().privatesuffix(hosts[0])
+        return registrable is not None and registrable == self.suffixes().privatesuffix(hosts[1])
 
 
 def _is_address(host: str) -> bool:

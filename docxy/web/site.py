@@ -10,8 +10,8 @@ from twisted.web.resource import IResource, Resource
 
 from docxy.accesslog import DaemonLog, Lines, request_line
 from docxy.errors import NotFound
-from docxy.gate.gates import OpenGate
 from docxy.gate.interfaces import IGate
+from docxy.gate.open import OpenGate
 from docxy.routing import Router
 from docxy.web.channel import Channel, Request
 from docxy.web.health import Health

@@ -28,6 +28,7 @@ from zope.interface import provider
 from docxy.config import DOCKER_HUB, Upstream
 from docxy.gate.interfaces import IGate
 from docxy.gate.make import make_gate
+from docxy.gate.open import OpenGate
 from docxy.gate.scopes import readings
 from docxy.gate.table import parse
 from docxy.routing import Kind, Router
@@ -198,7 +199,11 @@ def door(table: Mapping[str, Any], in_thread: Any = execute, clock: Clock | None
     """A gate of these settings."""
     clock = clock or _clock()
     router = Router(UPSTREAMS)
-    gate = make_gate(parse(table, "docxy.toml"), PUBLIC_URL, KEY, in_thread, clock, readings(router, UPSTREAMS))
+    settings = parse(table, "docxy.toml")
+    gate: IGate = OpenGate(settings.perimeter)
+    if settings.htpasswd is not None:
+        known = readings(router, UPSTREAMS)
+        gate = make_gate(settings, settings.htpasswd, PUBLIC_URL, KEY, in_thread, clock, known)
     return Door(gate, clock)
 
 

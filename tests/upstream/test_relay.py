@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from publicsuffixlist import PublicSuffixList
@@ -19,7 +20,7 @@ from docxy.upstream.relay import FRESH, IChallengeMemory, TokenRelay
 from docxy.upstream.tokens import Realms, TokenService
 from tests.upstream.scripted import Answer, Asked, Scripted, ScriptedAgent
 
-REALMS = Realms(PublicSuffixList())
+REALMS = Realms(cache(PublicSuffixList))
 HUB = Upstream("docker.io", "https://registry-1.docker.io")
 REALM = "https://auth.docker.io/token"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,7 +20,7 @@ from docxy.upstream.fetch import Fetcher
 from docxy.upstream.tokens import Access, Realms, Tokens, TokenService, basic, relayed
 from tests.upstream.scripted import Answer, Asked, Scripted, ScriptedAgent
 
-REALMS = Realms(PublicSuffixList())
+REALMS = Realms(cache(PublicSuffixList))
 HUB = Upstream("docker.io", "https://registry-1.docker.io")
 REALM = "https://auth.docker.io/token"
 ACCESS = Access(HUB.url, "repository:a/b:pull", "GET manifests")

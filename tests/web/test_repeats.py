@@ -13,8 +13,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from docxy.gate.addresses import Networks, Perimeter
-from docxy.gate.gates import OpenGate
 from docxy.gate.interfaces import IGate
+from docxy.gate.open import OpenGate
 from docxy.web.channel import Request
 from docxy.web.repeats import LONGEST, MAX_ANSWER, MAX_HEAD, MAX_KEPT, Repeats
 from docxy.web.respond import reply
