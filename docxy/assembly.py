@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from docxy.config import AuthMode, Config, Credential, Upstream
 from docxy.gate.interfaces import IGate
 from docxy.gate.open import OpenGate
 from docxy.gate.scopes import readings
+from docxy.gossip import Gossip
 from docxy.pull.access import ClientAccess, IAccess, OpenAccess
 from docxy.pull.blobs import BlobCache
 from docxy.pull.cached import CachedPull
@@ -36,6 +36,7 @@ from docxy.pull.manifests import ManifestCache, TagRules
 from docxy.pull.passes import Passes
 from docxy.pull.prefetch import Prefetch
 from docxy.routing import Router
+from docxy.shared import Shared
 from docxy.storage.catalog import Catalog
 from docxy.storage.interfaces import IBlobStore
 from docxy.storage.recent import Recent
@@ -94,6 +95,7 @@ class Assembly:
     cache: Cache | None
     """None: a pure proxy."""
     clock: IReactorTime
+    gossip: Gossip
 
     def pull(self, upstream: Upstream) -> IPull:
         """One upstream, as clients are given it."""
@@ -107,8 +109,11 @@ class Assembly:
         )
         login: ILogin = NoLogin(self.clock)
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
-            stranger = self._account(service, None)
-            accounts = [self._account(service, credential) for credential in upstream.credentials] or [stranger]
+            stranger = self._account(service, None, f"quota of {upstream.name}")
+            accounts = [
+                self._account(service, credential, f"quota of {upstream.name}, account {n}")
+                for n, credential in enumerate(upstream.credentials, 1)
+            ] or [stranger]
             own = OwnAuthorizer(accounts, upstream.name, stranger)
             remote = Remote(upstream, fetcher, own, endpoints, self.realms)
             rules = evolve(rules, saving=lambda: own.scarce)
@@ -143,10 +148,13 @@ class Assembly:
         """The time since the epoch, the same for all that is kept."""
         return self.clock.seconds if self.cache is None else self.cache.catalog.seconds
 
-    def _account(self, service: TokenService, credential: Credential | None) -> Account:
-        """One of docxy's own at an upstream; without a credential, a stranger's."""
+    def _account(self, service: TokenService, credential: Credential | None, topic: str) -> Account:
+        """One of docxy's own at an upstream; without a credential, a stranger's.
+
+        `topic`: of what all processes should know of its limits.
+        """
         authorization = None if credential is None else basic(credential)
-        return Account(Tokens(service, self.clock, credential), Quota(self._seconds), authorization)
+        return Account(Tokens(service, self.clock, credential), Quota(self._seconds, self.gossip, topic), authorization)
 
 
 def build_site(
@@ -157,18 +165,22 @@ def build_site(
     cache: Cache | None,
     in_thread: InThread | None = None,
     lines: Lines | None = None,
+    shared: Shared | None = None,
 ) -> Site:
     """The registry's site.
 
     `agents`: each upstream's way out; `in_thread`: where passwords are checked, needed with accounts only;
-    `lines`: where the access log goes, if not to the daemon's log.
+    `lines`: where the access log goes, if not to the daemon's log; `shared`: with other processes, if there are any.
 
     `public_url`: without a trailing slash; the realm is built from it.
     """
     ours = urlsplit(public_url)
     router = Router(config.upstreams, ourselves=[name for name in (ours.netloc, ours.hostname) if name])
     fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
-    assembly = Assembly(config, public_url, fetchers, Realms(functools.cache(PublicSuffixList)), cache, clock)
+    shared = shared or Shared()
+    assembly = Assembly(
+        config, public_url, fetchers, Realms(functools.cache(PublicSuffixList)), cache, clock, shared.gossip
+    )
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
     gate: IGate = OpenGate(config.access.perimeter)
     if config.access.htpasswd is not None:
@@ -176,9 +188,17 @@ def build_site(
         from docxy.gate.make import make_gate
 
         assert in_thread is not None
-        # Processes that share a cache read each other's tokens; without one each has its own.
-        key = secrets.token_hex(32) if cache is None else cache.catalog.settle_fact("gate key", secrets.token_hex(32))
-        known = readings(router, config.upstreams)
-        gate = make_gate(config.access, config.access.htpasswd, public_url, bytes.fromhex(key), in_thread, clock, known)
+        # Processes that share a cache read each other's tokens.
+        key = shared.secret if cache is None else cache.catalog.settle_fact("gate key", shared.secret)
+        gate = make_gate(
+            config.access,
+            config.access.htpasswd,
+            public_url,
+            bytes.fromhex(key),
+            in_thread,
+            clock,
+            readings(router, config.upstreams),
+            shared.gossip,
+        )
     v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog)
     return make_site(router, gate, v2, Token(router, gate, pulls), lines or DaemonLog(), clock.seconds)

@@ -40,8 +40,8 @@ class CacheService(Service):
 
     _log = Logger()
 
-    def __init__(self, config: Config, directory: str, reactor: Any) -> None:
-        """Raises StorageError."""
+    def __init__(self, config: Config, directory: str, reactor: Any, first: bool) -> None:
+        """`first`: whether this is the process that sees to the upkeep.  Raises StorageError."""
         budget = config.cache_size if config.cache_size is not None else default_budget(directory)
         self._pool = ThreadPool(0, THREADS, name="storage")
         in_thread = functools.partial(deferToThreadPool, reactor, self._pool)
@@ -56,11 +56,15 @@ class CacheService(Service):
         self._scrubber = Scrubber(self._store, reactor, config.scrub_interval)
         self._purge = LoopingCall(self._catalog.purge, _UNSEEN, _SHORT)
         self._purge.clock = reactor
+        self._first = first
         self.cache = Cache.of(self._store, self._catalog, reactor)
-        self._log.info("cache in {directory}, at most {budget} bytes", directory=directory, budget=budget)
+        if first:
+            self._log.info("cache in {directory}, at most {budget} bytes", directory=directory, budget=budget)
 
     def startService(self) -> None:
         Service.startService(self)
+        if not self._first:
+            return
         self._scrubber.start()
         self._purge.start(_PURGE_INTERVAL).addErrback(lambda why: self._log.failure("catalog upkeep", why))
 
@@ -69,7 +73,8 @@ class CacheService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._purge.stop()
+        if self._purge.running:
+            self._purge.stop()
         await self._scrubber.stop()
         await self.cache.fills.stop()
         await self._store.stop()
@@ -77,14 +82,24 @@ class CacheService(Service):
         self._pool.stop()
 
 
-def open_cache(config: Config, reactor: Any) -> CacheService | None:
+def open_cache(config: Config, reactor: Any, first: bool = True) -> CacheService | None:
     """The cache, or None when it is off or cannot be used."""
     if config.cache is None:
         return None
     try:
-        return CacheService(config, config.cache, reactor)
+        return CacheService(config, config.cache, reactor, first)
     except (StorageError, OSError) as error:
         CacheService._log.error("going on WITHOUT a cache: {error}", error=error)
+        return None
+
+
+def settled_size(config: Config) -> int | None:
+    """The bytes that all processes of one docxy go by; None when there is no cache, or none that can be used."""
+    if config.cache is None or config.cache_size is not None:
+        return config.cache_size
+    try:
+        return default_budget(config.cache)
+    except (StorageError, OSError):
         return None
 
 

@@ -133,5 +133,7 @@ class Config:
     """Whether `/v2/_catalog` lists what is cached."""
     scrub_interval: float = SCRUB_INTERVAL
     """Seconds within which every cached blob is hashed again; 0: never."""
+    workers: int = 1
+    """Processes that serve."""
     access_log: str | None = DAEMON
     """Path of the file that gets a line for each request; `DAEMON`: the daemon's log; None: off."""

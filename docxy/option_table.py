@@ -206,6 +206,15 @@ OPTIONS: tuple[Option, ...] = (
         values.seconds,
     ),
     Option(
+        "workers",
+        "WORKERS",
+        values.some,
+        "processes that serve",
+        default_help="one a core, and no more than one for 512 MiB of memory",
+        metavar="N",
+        types=(int,),
+    ),
+    Option(
         "access-log",
         "ACCESS_LOG",
         values.path_or_log,

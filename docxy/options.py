@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from docxy import upstream_tables, values
+from docxy import machine, upstream_tables, values
 from docxy.config import AuthMode, Config, ConfigError, Timeouts, Upstream
 from docxy.gate import table
 from docxy.option_table import OPTIONS, Option
@@ -100,6 +100,7 @@ def load(
         catalog=value("catalog"),
         scrub_interval=value("scrub_interval"),
         access_log=value("access_log"),
+        workers=machine.workers() if value("workers") is None else value("workers"),
     )
 
 

@@ -27,12 +27,13 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 CLOSE_GRACE = 2.0
 """Seconds a connection that is closed with nothing left to send may take to close."""
@@ -81,6 +82,17 @@ class Door:
     def serve(self, factory: IProtocolFactory) -> None:
         """From now on connections are the factory's."""
         self._factory.become(factory)
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether other processes can serve its connections; a Unix socket's file is the concern of one."""
+        return isinstance(self.port, Port) and self.port.addressFamily in (socket.AF_INET, socket.AF_INET6)
+
+    def share(self) -> tuple[int, int]:
+        """Leave its connections to others: its descriptor and address family.  It must be shareable."""
+        assert isinstance(self.port, Port)
+        self.port.stopReading()
+        return self.port.fileno(), self.port.addressFamily
 
     def address(self) -> IAddress:
         """What it is bound to, once it is open."""
@@ -281,29 +293,43 @@ class Counted(Resource):
         return self._root.render(request)
 
 
-class Front(Service):
-    """Opens the doors, with privileges; serves behind them, without; ends well.
+class IServing(Interface):
+    """Whatever answers behind the doors."""
 
-    `serve` is called once the doors are open and privileges are dropped.  It gives what is
-    served behind them a factory (`Door.serve`) and returns the sites to be drained at the
-    stop and the service they depend on, which runs from before they serve until they have
-    been drained.
-    """
+    async def stop(grace: float) -> None:
+        """Let what is being answered end, within `grace` seconds, and then all it needs.
+
+        The doors are closed already.
+        """
+
+
+@implementer(IServing)
+class Here:
+    """Sites of this process, and the service they depend on, which runs until they have been drained."""
 
     _log = Logger()
 
-    def __init__(
-        self,
-        doors: list[Door],
-        serve: Callable[[], tuple[list[Watched], IService]],
-        grace: float,
-    ) -> None:
-        """`grace`: seconds."""
+    def __init__(self, watched: list[Watched], depends: IService) -> None:
+        self._watched = watched
+        self._depends = depends
+
+    async def stop(self, grace: float) -> None:
+        running = sum(watched.in_progress for watched in self._watched)
+        if running:
+            self._log.info("stopping: {running} requests have {grace:g} s to finish", running=running, grace=grace)
+        await DeferredList([watched.drain(grace) for watched in self._watched])
+        await maybeDeferred(self._depends.stopService)
+
+
+class Front(Service):
+    """Opens the doors, with privileges; serves behind them, without; ends well."""
+
+    def __init__(self, doors: list[Door], serve: Callable[[], IServing], grace: float) -> None:
+        """`serve` is called once the doors are open and privileges are dropped; `grace`: seconds."""
         self._doors = doors
         self._serve = serve
         self._grace = grace
-        self._watched: list[Watched] = []
-        self._depends: IService | None = None
+        self._serving: IServing | None = None
         self._open = False
 
     def privilegedStartService(self) -> None:
@@ -315,18 +341,12 @@ class Front(Service):
         if not self._open:
             self.privilegedStartService()
         Service.startService(self)
-        self._watched, self._depends = self._serve()
+        self._serving = self._serve()
 
     async def _stop(self) -> None:
         await DeferredList([door.close() for door in self._doors])
-        running = sum(watched.in_progress for watched in self._watched)
-        if running:
-            self._log.info(
-                "stopping: {running} requests have {grace:g} seconds to finish", running=running, grace=self._grace
-            )
-        await DeferredList([watched.drain(self._grace) for watched in self._watched])
-        if self._depends is not None:
-            await maybeDeferred(self._depends.stopService)
+        if self._serving is not None:
+            await self._serving.stop(self._grace)
         self._open = False
 
     def stopService(self) -> Deferred[None]:

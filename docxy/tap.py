@@ -1,7 +1,6 @@
-"""`twistd docxy`: options -> the running daemon.
+"""`twistd docxy`: options -> the running daemon, one process or several.
 
-The law: this is the only place where collaborators are made and put together, and the only
-one that imports the reactor.
+The law: a daemon that cannot serve does not start, and says why in one line.
 """
 
 from __future__ import annotations
@@ -10,40 +9,31 @@ from __future__ import annotations
 import encodings.idna
 import encodings.punycode  # noqa: F401 (see above)
 import os
-import signal
+import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet import task
-from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python import usage
-from twisted.web.iweb import IAgent
-from twisted.web.server import Site
 
 import docxy
 from docxy import tls
-from docxy.accesslog import Lines, open_lines
-from docxy.allocator import give_back, keep_memory
-from docxy.assembly import build_site
-from docxy.caching import open_cache
-from docxy.config import Config, ConfigError, Upstream
-from docxy.gate.open import OpenGate
-from docxy.gate.threads import PasswordThreads
+from docxy.accesslog import open_lines
+from docxy.allocator import keep_memory
+from docxy.caching import settled_size
+from docxy.config import Config, ConfigError
+from docxy.daemon import Doors, derived_url, serve
 from docxy.option_table import OPTIONS
 from docxy.options import load
-from docxy.serving import Door, Front, Watched, has_ipv6, shown_address, shown_endpoint
-from docxy.upstream.agent import make_agent
-from docxy.web.redirect import Redirect
-from docxy.web.site import LoggedSite
-
-RELOAD_INTERVAL = 60.0
-"""Seconds between two looks at the certificate's files."""
+from docxy.serving import Door, Front, IServing, has_ipv6, shown_address, shown_endpoint
+from docxy.shared import Shared
+from docxy.workers.start import DoorStart, Start
+from docxy.workers.supervisor import Supervisor
 
 _log = Logger()
 
@@ -92,11 +82,7 @@ class Options(usage.Options):
             self.pair = None
             if self.config.cert is not None and self.config.key is not None:
                 self.pair = tls.load(self.config.cert, self.config.key)
-            if self.config.access.htpasswd is not None:
-                # Only here: what it takes to check passwords is large.
-                from docxy.gate.htpasswd import load as load_accounts
-
-                load_accounts(self.config.access.htpasswd)
+            _check_accounts(self.config)
         except ConfigError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -117,90 +103,102 @@ def makeService(options: Options) -> IService:
             why = "no such socket was passed" if isinstance(error, LookupError) else error
             sys.exit(f"docxy: {description!r} is not an endpoint that can be opened: {why}")
 
-    front_door = door(config.http if pair is None else config.https)
-    side_door = None if pair is None or config.redirect is None else door(config.redirect)
-    context = None
-    if pair is not None and config.cert is not None and config.key is not None:
-        context = tls.ReloadingContext(config.cert, config.key, pair)
-        root.addService(CertificateWatch(context, reactor))
+    doors = Doors(
+        door(config.http if pair is None else config.https),
+        None if pair is None or config.redirect is None else door(config.redirect),
+    )
 
-    def serve() -> tuple[list[Watched], IService]:
-        public_url = config.public_url or derived_url(pair, front_door.address(), config, socket.gethostname())
-        _log.info(
-            "bound to {bound}; public URL {url}; auth {auth}; upstream {upstream}; cache {cache}",
-            bound=", ".join(shown_address(door.address()) for door in doors),
-            url=public_url,
-            auth=config.auth.value,
-            upstream=", ".join(f"{upstream.name} ({upstream.url})" for upstream in config.upstreams),
-            cache=config.cache or "off",
-        )
-        warning = None if pair is None else tls.expiry_warning(pair)
-        if warning:
-            _log.warn("{warning}", warning=warning)
+    def start() -> IServing:
+        public_url = config.public_url or derived_url(pair, doors.front.address(), config, socket.gethostname())
+        _announce(config, pair, doors, public_url)
         try:
-            lines = open_lines(config.access_log, reactor)
-            site, depends = registry(config, public_url, reactor, lines)
+            alone = None if config.workers == 1 else _why_alone(doors)
+            if config.workers > 1 and alone is None:
+                return _supervised(evolve(config, public_url=public_url), pair, doors, _prints(options), reactor)
+            if alone is not None:
+                _log.warn("one process serves, not {workers}: {why}", workers=config.workers, why=alone)
+            context = None
+            if pair is not None and config.cert is not None and config.key is not None:
+                context = tls.ReloadingContext(config.cert, config.key, pair)
+            return serve(config, public_url, doors, context, Shared(), reactor)
         except ConfigError as error:
             # A file that the user that the daemon became may not be allowed to read or to write.
             sys.exit(f"docxy: {error}")
-        depends.startService()
-        watched = Watched(site, reactor)
-        front_door.serve(watched if context is None else tls.TLSFactory(context, watched, reactor))
-        if side_door is not None:
-            side_door.serve(LoggedSite(Redirect(public_url), OpenGate(config.access.perimeter), lines))
-        reactor.callWhenRunning(give_back)
-        return [watched], depends
 
     if config.cache is not None and options.parent is not None and options.parent.get("uid") is not None:
         root.addService(CacheDirectory(config.cache, options.parent["uid"], options.parent["gid"]))
-    doors = [front_door] if side_door is None else [front_door, side_door]
-    root.addService(Front(doors, serve, config.timeouts.shutdown))
+    root.addService(Front(doors.all(), start, config.timeouts.shutdown))
     return root
 
 
-def registry(config: Config, public_url: str, reactor: Any, lines: Lines) -> tuple[Site, IService]:
-    """The registry's site and the service it depends on, which closes the access log too.
-
-    Called with the privileges the daemon runs with.  The service is started before the site
-    serves and stopped when its last request has ended.
-    """
-    depends = MultiService()
-    depends.addService(Closing(lines.close))
-
-    def agent(upstream: Upstream) -> IAgent:
-        agent, pool = make_agent(reactor, config.timeouts, upstream)
-        depends.addService(Closing(pool.closeCachedConnections))
-        return agent
-
-    caching = open_cache(config, reactor)
-    if caching is not None:
-        depends.addService(caching)
-    cache = None if caching is None else caching.cache
-    passwords = PasswordThreads(reactor)
-    depends.addService(passwords)
-    return build_site(config, public_url, agent, reactor, cache, passwords.in_thread, lines), depends
+def _why_alone(doors: Doors) -> str | None:
+    """Why there can be no workers; None when there can."""
+    if not all(door.is_shareable for door in doors.all()):
+        return "connections to a Unix socket are not shared"
+    for path, how in ((sys.executable, os.X_OK), (__file__, os.R_OK), (os.__file__, os.R_OK)):
+        if not os.access(path, how):
+            return f"the user that docxy became may not use {path}"
+    return None
 
 
-class Closing(Service):
-    """Calls something at the stop, and waits for it."""
+def _supervised(config: Config, pair: tls.KeyPair | None, doors: Doors, prints: bool, reactor: Any) -> IServing:
+    """Have workers serve; raises ConfigError for what would end each of them."""
+    open_lines(config.access_log, reactor).close()
+    _check_accounts(config)
+    shares = [door.share() for door in doors.all()]
+    config = evolve(config, cache_size=settled_size(config))
+    supervisor = Supervisor(
+        Start(
+            number=0,
+            config=config,
+            secret=secrets.token_hex(32),
+            pem=None if pair is None else pair.pem,
+            doors=tuple(
+                DoorStart(door.description, family) for door, (_, family) in zip(doors.all(), shares, strict=True)
+            ),
+            timestamps=prints,
+        ),
+        [descriptor for descriptor, _ in shares],
+        prints,
+        reactor,
+    )
+    supervisor.start()
+    return supervisor
 
-    def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
 
-    def stopService(self) -> Deferred[Any]:
-        Service.stopService(self)
-        return maybeDeferred(self._close)
+def _check_accounts(config: Config) -> None:
+    """Raises ConfigError when the htpasswd file cannot be used."""
+    if config.access.htpasswd is not None:
+        # Only here: what it takes to check passwords is large.
+        from docxy.gate.htpasswd import load as load_accounts
+
+        load_accounts(config.access.htpasswd)
 
 
-def derived_url(pair: tls.KeyPair | None, address: IAddress, config: Config, hostname: str) -> str:
-    """What clients call us, as far as we can know: by the certificate's name or the bound address."""
-    port = getattr(address, "port", None)
-    host = None if pair is None else pair.url_host()
-    if host is None:
-        host = getattr(address, "host", "")
-        host = hostname if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    scheme, default = ("http", 80) if pair is None else ("https", 443)
-    return f"{scheme}://{host}" if port in (None, default) else f"{scheme}://{host}:{port}"
+def _prints(options: Options) -> bool:
+    """Whether the daemon's log is what it prints."""
+    twistd = options.parent
+    return (
+        twistd is not None
+        and bool(twistd.get("nodaemon"))
+        and twistd.get("logfile") in (None, "-")
+        and not twistd.get("syslog")
+        and twistd.get("logger") is None
+    )
+
+
+def _announce(config: Config, pair: tls.KeyPair | None, doors: Doors, public_url: str) -> None:
+    _log.info(
+        "bound to {bound}; public URL {url}; auth {auth}; upstream {upstream}; cache {cache}",
+        bound=", ".join(shown_address(door.address()) for door in doors.all()),
+        url=public_url,
+        auth=config.auth.value,
+        upstream=", ".join(f"{upstream.name} ({upstream.url})" for upstream in config.upstreams),
+        cache=config.cache or "off",
+    )
+    warning = None if pair is None else tls.expiry_warning(pair)
+    if warning:
+        _log.warn("{warning}", warning=warning)
 
 
 def form(config: Config) -> str:
@@ -227,30 +225,3 @@ class CacheDirectory(Service):
             os.chown(self._path, self._uid, self._gid)
         except OSError as error:
             _log.warn("{path}: {why}", path=self._path, why=error.strerror)
-
-
-class CertificateWatch(Service):
-    """Loads a renewed certificate: on SIGHUP at once, else when its files change."""
-
-    def __init__(self, context: tls.ReloadingContext, reactor: Any) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._watch = task.LoopingCall(context.check)
-        self._watch.clock = reactor
-        self._before: Any = None
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._watch.start(RELOAD_INTERVAL, now=False).addErrback(lambda why: _log.failure("certificate watch", why))
-        self._reactor.callWhenRunning(self._listen)
-
-    def _listen(self) -> None:
-        if self.running:
-            self._before = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._context.reload))
-
-    def stopService(self) -> None:
-        Service.stopService(self)
-        if self._before is not None:
-            signal.signal(signal.SIGHUP, self._before)
-        if self._watch.running:
-            self._watch.stop()

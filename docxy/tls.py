@@ -36,6 +36,8 @@ class KeyPair:
     """A certificate and its key, ready to be served."""
 
     options: CertificateOptions
+    pem: tuple[bytes, bytes] = field(repr=False)
+    """The certificate with its chain, and the key."""
     dns_names: tuple[str, ...]
     """What the certificate covers, wildcards too, in its order."""
     addresses: tuple[str, ...]
@@ -56,8 +58,13 @@ def load(cert: str, key: str) -> KeyPair:
     `cert` holds the certificate and then the rest of its chain, `key` an unencrypted EC
     (SEC1), RSA (PKCS#1) or PKCS#8 key.
     """
-    chain = _chain(cert, _read(cert, "certificate"))
-    private = _key(key, _read(key, "key"))
+    return make_pair(cert, key, (_read(cert, "certificate"), _read(key, "key")))
+
+
+def make_pair(cert: str, key: str, pem: tuple[bytes, bytes]) -> KeyPair:
+    """What `load` makes of the contents of the files.  Raises ConfigError."""
+    chain = _chain(cert, pem[0])
+    private = _key(key, pem[1])
     leaf = chain[0]
     if _spki(leaf.public_key()) != _spki(private.public_key()):
         raise ConfigError(f"key {key}: does not match the certificate {cert}")
@@ -72,7 +79,7 @@ def load(cert: str, key: str) -> KeyPair:
     except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
         raise ConfigError(f"certificate {cert}: OpenSSL cannot serve it with its key: {_reason(error)}") from None
     dns_names, addresses = _names(leaf)
-    return KeyPair(options, dns_names, addresses, leaf.not_valid_after_utc)
+    return KeyPair(options, pem, dns_names, addresses, leaf.not_valid_after_utc)
 
 
 def _read(path: str, what: str) -> bytes:

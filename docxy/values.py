@@ -193,6 +193,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def some(text: str) -> int:
+    """A whole number above zero."""
+    value = count(text)
+    if value == 0:
+        raise ValueError("must be more than zero")
+    return value
+
+
 def username(text: str) -> str:
     """A name that can stand before the colon of Basic credentials (RFC 7617)."""
     if not text or ":" in text or not text.isprintable():

@@ -127,9 +127,9 @@ class Daemon:
 
 
 def start_docxy(test: SynchronousTestCase, environ: Mapping[str, str], args: Sequence[str] = ()) -> Daemon:
-    """The daemon of this checkout, without a cache."""
+    """The daemon of this checkout, without a cache unless the environment says where."""
     run = "from twisted.scripts.twistd import run; run()"
-    env = bare_environment(CACHE_DIR="off", PYTHONPATH=str(TOP), **environ)
+    env = bare_environment(**{"CACHE_DIR": "off", "PYTHONPATH": str(TOP), **environ})
     return Daemon(test, [sys.executable, "-c", run, "--nodaemon", "--pidfile=", "docxy", *args], env=env)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
@@ -24,7 +24,17 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from docxy.serving import CLOSE_GRACE, CannotListen, Door, Front, LateFactory, Watched, shown_address, shown_endpoint
+from docxy.serving import (
+    CLOSE_GRACE,
+    CannotListen,
+    Door,
+    Front,
+    Here,
+    LateFactory,
+    Watched,
+    shown_address,
+    shown_endpoint,
+)
 
 reactor: Any = _reactor
 
@@ -91,9 +101,9 @@ class FrontTests(TestCase):
         self.stopping: Deferred[None] | None = None
         self.addCleanup(self.end)
 
-    def serve(self) -> tuple[list[Watched], IService]:
+    def serve(self) -> Here:
         self.door.serve(self.watched)
-        return [self.watched], self.depends
+        return Here([self.watched], self.depends)
 
     def end(self) -> Deferred[None]:
         if self.stopping is None:

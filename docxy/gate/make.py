@@ -15,6 +15,7 @@ from docxy.gate.settings import GateSettings
 from docxy.gate.throttle import Throttle
 from docxy.gate.tokens import Signer
 from docxy.gate.tokenservice import TokenRequests
+from docxy.gossip import Gossip
 from docxy.storage.threads import InThread
 
 
@@ -26,15 +27,17 @@ def make_gate(
     in_thread: InThread,
     clock: IReactorTime,
     readings: Readings,
+    gossip: Gossip | None = None,
 ) -> IGate:
     """The gate with the accounts of an htpasswd file.
 
     `public_url`: without a trailing slash; `key`: 32 bytes at least, the same in all processes
     that answer there; `in_thread`: where passwords are checked; `readings`: see
-    `docxy.gate.scopes.readings`.  Raises ConfigError when the htpasswd file cannot be used.
+    `docxy.gate.scopes.readings`; `gossip`: with other processes, if there are any.  Raises
+    ConfigError when the htpasswd file cannot be used.
     """
     file = HtpasswdFile(htpasswd, clock)
-    passwords = Passwords(file, Throttle(clock), in_thread, clock)
+    passwords = Passwords(file, Throttle(clock, gossip), in_thread, clock)
     signer = Signer(public_url, urlsplit(public_url).netloc, f"{public_url}/auth/token", key)
     tokens = TokenRequests(settings.rules, file, passwords, signer, readings, clock)
     return HtpasswdGate(settings.perimeter, settings.rules, file, passwords, signer, tokens, clock)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
+
+from docxy.gossip import Gossip
 
 FREE = 5
 """Failures until an address has to wait."""
@@ -34,13 +36,16 @@ class _Failures:
         return sum(self.by_user.values())
 
 
-@frozen
 class Throttle:
-    """Counts failures by address, as `addresses.throttled_as` has it."""
+    """Counts failures by address, as `addresses.throttled_as` has it, at whichever process they were met."""
 
-    clock: IReactorTime
-    _addresses: OrderedDict[str, _Failures] = field(factory=OrderedDict, init=False)
-    """The one that failed last is at the end."""
+    def __init__(self, clock: IReactorTime, gossip: Gossip | None = None) -> None:
+        self.clock = clock
+        self._addresses: OrderedDict[str, _Failures] = OrderedDict()
+        """The one that failed last is at the end."""
+        gossip = gossip or Gossip()
+        self._tell_failed = gossip.topic("failed login", self._failed)
+        self._tell_succeeded = gossip.topic("login", self._succeeded)
 
     def pause(self, address: str) -> float:
         """Seconds that an address has to wait still; 0.0: none."""
@@ -55,6 +60,10 @@ class Throttle:
 
     def failed(self, address: str, user: str) -> None:
         """An attempt as this user, whether there is one or not, was wrong."""
+        self._failed(address, user)
+        self._tell_failed(address, user)
+
+    def _failed(self, address: str, user: str) -> None:
         now = self.clock.seconds()
         failures = self._addresses.pop(address, None)
         if failures is None or now - failures.last >= WINDOW:
@@ -70,6 +79,10 @@ class Throttle:
 
     def succeeded(self, address: str, user: str) -> None:
         """This user's failures are forgotten; not others', or an account would be a licence to guess."""
+        self._succeeded(address, user)
+        self._tell_succeeded(address, user)
+
+    def _succeeded(self, address: str, user: str) -> None:
         failures = self._addresses.get(address)
         if failures is not None:
             failures.by_user.pop(user[:64], None)

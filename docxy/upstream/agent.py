@@ -7,10 +7,11 @@ allowed (private addresses, a CA, a proxy), no other is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -24,6 +25,7 @@ from zope.interface import implementer
 
 from docxy.config import Timeouts, Upstream
 from docxy.errors import UpstreamError
+from docxy.shared import ISlots, LocalSlots
 from docxy.upstream.guard import PublicReactor, PublicResolver
 from docxy.upstream.proxy import Proxy, TunnelEndpoint
 from docxy.upstream.tls import Secured
@@ -32,23 +34,10 @@ _POOLED = 64
 """Idle connections kept for each origin."""
 _IDLE = 60
 """Seconds they are kept."""
-READ_SIZE = 1024 * 1024
-"""Bytes read from a socket at a time: fewer, larger pieces cost about half of what Twisted's 64 KiB do."""
-
-
-@define
-class Slots:
-    """How many connections each origin may have at once."""
-
-    limit: int
-    _slots: dict[tuple[bytes, int], DeferredSemaphore] = field(factory=dict)
-
-    def of(self, origin: tuple[bytes, int]) -> DeferredSemaphore:
-        """What to acquire before asking."""
-        slots = self._slots.get(origin)
-        if slots is None:
-            slots = self._slots[origin] = DeferredSemaphore(self.limit)
-        return slots
+LARGE_READS = 1024 * 1024
+SMALL_READS = 256 * 1024
+"""Bytes read from a socket at a time, where they go to disk, and where they wait for a client: fewer, larger pieces
+cost about half of what Twisted's 64 KiB do, but each client that stands still holds two of them."""
 
 
 class _Held(proxyForInterface(IResponse)):  # type: ignore[misc]  # a class made on the fly
@@ -78,7 +67,9 @@ class LimitedAgent:
     """
 
     agent: IAgent
-    slots: Slots
+    slots: ISlots
+    name: str
+    """The upstream's: each has slots of its own."""
 
     def request(
         self,
@@ -93,15 +84,15 @@ class LimitedAgent:
         self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
     ) -> IResponse:
         parsed = URI.fromBytes(uri)
-        slots = self.slots.of((parsed.host, parsed.port))
-        await slots.acquire()
+        key = f"{self.name} {parsed.host.decode('ascii', 'replace')}:{parsed.port}"
+        await self.slots.acquire(key)
         try:
             response = await self.agent.request(method, uri, headers, body)
         except BaseException:
-            slots.release()
+            self.slots.release(key)
             raise
         # The connection is back in the pool before its body is told that it is over.
-        held: IResponse = _Held(response, slots.release)
+        held: IResponse = _Held(response, partial(self.slots.release, key))
         return held
 
 
@@ -133,19 +124,19 @@ class _Tuned:
     """Connects without a log line for each connection, and reads large pieces."""
 
     endpoint: IStreamClientEndpoint
+    reads: int
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         protocolFactory.noisy = False  # type: ignore[attr-defined]  # every twisted Factory has it
-        return self.endpoint.connect(protocolFactory).addCallback(_read_large_pieces)
+        return self.endpoint.connect(protocolFactory).addCallback(self._tune)
 
-
-def _read_large_pieces(protocol: IProtocol) -> IProtocol:
-    transport: Any = getattr(protocol, "transport", None)
-    # Over TLS the socket's transport is behind the TLS protocol, which is the transport.
-    transport = getattr(transport, "transport", None) or transport
-    if hasattr(transport, "bufferSize"):
-        transport.bufferSize = READ_SIZE
-    return protocol
+    def _tune(self, protocol: IProtocol) -> IProtocol:
+        transport: Any = getattr(protocol, "transport", None)
+        # Over TLS the socket's transport is behind the TLS protocol, which is the transport.
+        transport = getattr(transport, "transport", None) or transport
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = self.reads
+        return protocol
 
 
 @implementer(IAgentEndpointFactory)
@@ -160,12 +151,14 @@ class EndpointFactory:
     public_only: bool
     """Whether only addresses of the public internet are connected to."""
     proxy: Proxy | None
+    reads: int
+    """Bytes read from a socket at a time."""
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         endpoint: Any = self._tcp(uri.host, uri.port)
         if uri.scheme == b"https":
             endpoint = Secured(self.policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return _Tuned(endpoint)
+        return _Tuned(endpoint, self.reads)
 
     def _tcp(self, host: bytes, port: int) -> IStreamClientEndpoint:
         if self.proxy is not None:
@@ -192,8 +185,17 @@ def make_policy(ca_file: str | None) -> IPolicyForHTTPS:
     return BrowserLikePolicyForHTTPS(trustRootFromCertificates(certificates))
 
 
-def make_agent(reactor: Any, timeouts: Timeouts, upstream: Upstream) -> tuple[IAgent, HTTPConnectionPool]:
-    """An upstream's agent, and its pool, whose idle connections are to be closed in the end."""
+def make_agent(
+    reactor: Any,
+    timeouts: Timeouts,
+    upstream: Upstream,
+    slots: Callable[[int], ISlots] = LocalSlots,
+    reads: int = SMALL_READS,
+) -> tuple[IAgent, HTTPConnectionPool]:
+    """An upstream's agent, and its pool, whose idle connections are to be closed in the end.
+
+    `slots`: what it is limited with, where it is; `reads`: bytes read from a socket at a time.
+    """
     pool = HTTPConnectionPool(reactor)
     pool.maxPersistentPerHost = _POOLED
     pool.cachedConnectionTimeout = _IDLE
@@ -203,8 +205,9 @@ def make_agent(reactor: Any, timeouts: Timeouts, upstream: Upstream) -> tuple[IA
         connect_timeout=timeouts.connect,
         public_only=not upstream.private,
         proxy=None if upstream.proxy is None else Proxy.parse(upstream.proxy),
+        reads=reads,
     )
     agent: IAgent = Agent.usingEndpointFactory(reactor, factory, pool)
     if upstream.max_connections:
-        agent = LimitedAgent(agent, Slots(upstream.max_connections))
+        agent = LimitedAgent(agent, slots(upstream.max_connections), upstream.name)
     return agent, pool

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from docxy.errors import delay
+from docxy.gossip import Gossip
 
 SCARCE = 0.1
 """Share of the limit below which quota is saved."""
@@ -38,8 +39,10 @@ class Allowance:
 class Quota:
     """One upstream's limits, for one of our credentials."""
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], gossip: Gossip | None = None, topic: str = "") -> None:
+        """`gossip`: where the same credential is used by other processes; `topic`: names it."""
         self._seconds = seconds
+        self._tell = (gossip or Gossip()).topic(topic, self._limit)
         self._allowance: Allowance | None = None
         self._waits_until: dict[str, float] = {}
 
@@ -53,7 +56,12 @@ class Quota:
     def limited(self, kind: str, retry_after: str | None) -> None:
         """A 429 came for this kind of request: none is made for as long as the upstream says."""
         told = delay(retry_after)
-        until = self._seconds() + min(_DEFAULT_WAIT if told is None else told, LONGEST_WAIT)
+        wait = min(_DEFAULT_WAIT if told is None else told, LONGEST_WAIT)
+        self._limit(kind, wait)
+        self._tell(kind, wait)
+
+    def _limit(self, kind: str, wait: float) -> None:
+        until = self._seconds() + wait
         self._waits_until[kind] = max(self._waits_until.get(kind, 0.0), until)
 
     def wait(self, kind: str) -> float:

@@ -12,7 +12,7 @@ from tests.live.daemon import Docxy
 
 CLIENTS = 50
 LIMIT = 150_000_000
-"""Bytes docxy may have resident."""
+"""Bytes that one process may have resident."""
 TASTE = 64 * 1024
 """Bytes a client reads before it stops."""
 WINDOW = 4.0
@@ -24,7 +24,7 @@ class StalledTests(LiveTestCase):
 
     def check(self, *, tls: bool, cache: bool) -> None:
         """docxy stays small while they stall, and gives one of them the rest, all right, when it reads on."""
-        docxy = self.shared.new_docxy("none", tls, cache=cache)
+        docxy = self.shared.new_docxy("none", tls, cache=cache, options=("--workers=1",))
         self.addCleanup(docxy.stop)
         docxy.start()
         digest, size = self.bed.images["library/large"].layers[1]

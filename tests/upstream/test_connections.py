@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import ResponseNeverReceived, readBody
 
 from docxy.config import Timeouts, Upstream
-from docxy.upstream.agent import Slots, make_agent, make_policy
+from docxy.shared import LocalSlots
+from docxy.upstream.agent import make_agent, make_policy
 from tests.certificates import Issued, issue
 from tests.fakes import Cdn, Fault, Pattern
 from tests.fakes import Upstream as Registry
@@ -129,13 +130,18 @@ class Limits(ConnectionsCase):
         self.assertEqual(await gatherResults(asking), [200] * 20)
 
 
-class SlotsOf(SynchronousTestCase):
-    def test_origins(self) -> None:
-        """An origin's slots are always the same, another's are others."""
-        slots = Slots(3)
-        one = slots.of((b"a", 443))
-        self.assertIs(slots.of((b"a", 443)), one)
-        self.assertIsNot(slots.of((b"a", 80)), one)
+class SlotsTests(SynchronousTestCase):
+    def test_keys(self) -> None:
+        """Each key has slots of its own."""
+        slots = LocalSlots(2)
+        for _ in range(2):
+            self.successResultOf(slots.acquire("a"))
+            self.successResultOf(slots.acquire("b"))
+        waiting = slots.acquire("a")
+        slots.release("b")
+        self.assertNoResult(waiting)
+        slots.release("a")
+        self.successResultOf(waiting)
 
 
 class Trust(ConnectionsCase):

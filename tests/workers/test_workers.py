@@ -1,0 +1,306 @@
+"""Several processes as one docxy: they share ports, cache, fetches and what they learned, and end together."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from base64 import b64encode
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.certificates import issue
+from tests.deployed import TOP, Daemon, bare_environment, free_port
+from tests.test_tap import TWISTD, wait_until_gone
+from tests.workers.harness import MANIFEST, Upstream, WorkersCase
+
+MIB = 1 << 20
+
+
+class LifeTests(WorkersCase):
+    def test_all_serve(self) -> None:
+        """Each worker answers at the one port; one that is stuck holds up only its own connections."""
+        self.start()
+        pids = self.workers()
+        self.assertEqual(len(pids), 2)
+        for pid in pids:
+            connection = self.connect(pid)
+            with self.only(pid):
+                self.assertEqual(self.status(connection, "/v2/"), 200)
+
+    def test_crash(self) -> None:
+        """A worker that dies is started again; meanwhile the other one serves, and no connection is refused."""
+        self.start()
+        killed, other = self.workers()
+        connection = self.connect(other)
+        os.kill(killed, signal.SIGKILL)
+        self.daemon.until(lambda: "worker 1 ended" in self.daemon.output())
+        for _ in range(20):
+            self.assertEqual(self.status(self.connection(), "/health"), 200)
+        self.assertEqual(self.status(connection, "/health"), 200)
+        self.until_workers(2)
+        again = self.workers()
+        self.assertEqual((again[1], again[0] != killed), (other, True))
+        self.assertEqual(self.status(self.connect(again[0]), "/v2/"), 200)
+
+    def test_stop(self) -> None:
+        """At SIGTERM what is being sent is sent to its end, nobody new is let in, and all processes end."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url)
+        path = upstream.add(MIB)
+        pids = self.workers()
+        connections = [self.connect(pid) for pid in pids]
+        responses = [self.ask(connection, path) for connection in connections]
+        self.daemon.process.terminate()
+        self.daemon.until(lambda: self.daemon.output().count("requests have") == 2)
+        self.assertRaises(ConnectionRefusedError, self.connection)
+        upstream.gate.set()
+        for response in responses:
+            self.assertEqual(response.read(), upstream.blobs[path.rpartition("/")[2]])
+        self.assertEqual(self.daemon.process.wait(30), -signal.SIGTERM)
+        for pid in pids:
+            wait_until_gone(pid)
+        self.assertNotIn("Traceback", self.daemon.output())
+
+    def test_grace(self) -> None:
+        """What does not end within the grace is cut."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url, SHUTDOWN_GRACE="0.5")
+        path = upstream.add(MIB)
+        response = self.ask(self.connect(self.workers()[0]), path)
+        self.daemon.process.terminate()
+        self.assertEqual(self.daemon.process.wait(30), -signal.SIGTERM)
+        self.assertRaises((HTTPException, OSError), response.read)
+
+    def test_stuck(self) -> None:
+        """A worker that does not even end after the grace is killed."""
+        self.start(SHUTDOWN_GRACE="0")
+        stuck, _ = self.workers()
+        os.kill(stuck, signal.SIGSTOP)
+        self.daemon.process.terminate()
+        self.assertEqual(self.daemon.process.wait(30), -signal.SIGTERM)
+        wait_until_gone(stuck)
+        self.assertIn("worker 1 does not end; killed", self.daemon.output())
+
+    def test_alone(self) -> None:
+        """Workers whose supervisor is gone, however it went, end."""
+        self.start()
+        pids = self.workers()
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+        for pid in pids:
+            wait_until_gone(pid)
+
+    def test_hangup(self) -> None:
+        """SIGHUP to the supervisor has every worker load the renewed certificate; one started later has it too."""
+        where = Path(self.mktemp()).resolve()
+        where.mkdir()
+        cert, key = where / "cert.pem", where / "key.pem"
+
+        def renew() -> bytes:
+            issued = issue("mirror.example")
+            key.write_bytes(issued.key_pem())
+            cert.write_bytes(issued.pem)
+            return bytes(issued.certificate.public_bytes(Encoding.DER))
+
+        renew()
+        environ = {"HTTP_PORT": "0", "CERT_PATH": str(cert), "KEY_PATH": str(key)}
+        self.start(HTTPS_PORT=str(free := free_port()), AUTH="none", **environ)
+        self.port = free
+        renewed = renew()
+        self.daemon.process.send_signal(signal.SIGHUP)
+        self.daemon.until(lambda: self.daemon.output().count("loaded certificate") == 2)
+        for pid in self.workers():
+            socket: Any = self.connect(pid, tls=True).sock
+            self.assertEqual(socket.getpeercert(True), renewed)
+        killed = self.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        self.daemon.until(lambda: killed not in self.workers())
+        self.until_workers(2)
+        fresh: Any = self.connect(self.workers()[0], tls=True).sock
+        self.assertEqual(fresh.getpeercert(True), renewed)
+
+    def test_hangup_without_certificate(self) -> None:
+        """Over plain HTTP SIGHUP ends nobody."""
+        self.start()
+        pids = self.workers()
+        self.daemon.process.send_signal(signal.SIGHUP)
+        for _ in range(10):
+            self.assertEqual(self.status(self.connection(), "/health"), 200)
+        self.assertEqual(self.workers(), pids)
+
+    def test_logfile(self) -> None:
+        """What workers of a daemon in the background say is in its log, each line with one time."""
+        where = Path(self.mktemp()).resolve()
+        where.mkdir()
+        port = free_port()
+        args = ["--pidfile=docxy.pid", "--logfile=docxy.log", "docxy", "--cert=off", "--cache=off", "--workers=2"]
+        daemon = Daemon(
+            self,
+            [*TWISTD, *args, f"--port={port}", "--interface=127.0.0.1"],
+            env=bare_environment(PYTHONPATH=str(TOP)),
+            cwd=where,
+        )
+        self.assertEqual(daemon.process.wait(30), 0)
+        pid = int((where / "docxy.pid").read_text())
+        self.port = port
+        try:
+            ready = select.poll()  # nothing to wait for but the port
+            for _ in range(300):
+                try:
+                    status = self.status(self.connection(), "/nothing-here")
+                    break
+                except ConnectionError:
+                    ready.poll(100)
+            self.assertEqual(status, 404)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_until_gone(pid)
+        (line,) = [line for line in (where / "docxy.log").read_text().splitlines() if "nothing-here" in line]
+        self.assertRegex(
+            line, r'^\d{4}-\S+ \[docxy\.workers\.supervisor#info\] [12]: .*127\.0\.0\.1 "GET /nothing-here"'
+        )
+        self.assertEqual(line.count("+0000") + line.count("Z"), 1)
+
+
+class SharingTests(WorkersCase):
+    def test_one_fetch(self) -> None:
+        """Clients of all workers get the same blob from one fetch, while it runs."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url)
+        path = upstream.add(4 * MIB)
+        whole = upstream.blobs[path.rpartition("/")[2]]
+        connections = [self.connect(pid) for pid in self.workers() for _ in range(3)]
+        responses = [self.ask(connection, path) for connection in connections]
+        self.assertEqual([response.read(MIB) for response in responses], [whole[:MIB]] * 6)
+        upstream.gate.set()
+        self.assertEqual([response.read() for response in responses], [whole[MIB:]] * 6)
+        fetches = [asked for asked in upstream.asked if "/blobs/" in asked]
+        # A worker that joins asks with a GET of one byte whether this repository has the blob.
+        self.assertEqual(sum("GET" in asked for asked in fetches), len(fetches))
+        self.assertLessEqual(len(fetches), 2)
+
+    def test_filler_dies(self) -> None:
+        """When the worker that fetches dies, a client of another one gets the rest all the same."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url)
+        path = upstream.add(4 * MIB)
+        whole = upstream.blobs[path.rpartition("/")[2]]
+        first, second = self.workers()
+        self.ask(self.connect(first), path)
+        upstream.until_asked(1)
+        response = self.ask(self.connect(second), path)
+        self.assertEqual(response.read(MIB), whole[:MIB])
+        os.kill(first, signal.SIGKILL)
+        upstream.gate.set()
+        self.assertEqual(response.read(), whole[MIB:])
+
+    def limited(self, upstream: Upstream) -> None:
+        config = Path(self.mktemp()).resolve()
+        config.write_text(f'[[upstreams]]\nname = "up"\nurl = "{upstream.url}"\nmax_connections = 2\n')
+        self.start(DOCXY_CONFIG=str(config))
+
+    def test_connections(self) -> None:
+        """`max_connections` is for all workers together."""
+        upstream = Upstream(self)
+        self.limited(upstream)
+        paths = [upstream.add(MIB, str(n)) for n in range(6)]
+        got: dict[str, bytes] = {}
+
+        def pull(connection: HTTPConnection, path: str) -> None:
+            got[path] = self.ask(connection, path).read()
+
+        connections = [self.connect(pid) for pid in self.workers() for _ in range(3)]
+        pulls = [threading.Thread(target=pull, args=each) for each in zip(connections, paths, strict=True)]
+        for each in pulls:
+            each.start()
+        upstream.until_asked(2)
+        for pid in self.workers() * 2:
+            self.connect(pid)  # turns enough for others to ask, if they could
+        upstream.gate.set()
+        for each in pulls:
+            each.join()
+        self.assertEqual(got, {path: upstream.blobs[path.rpartition("/")[2]] for path in paths})
+        self.assertEqual((len(upstream.asked), upstream.most_at_once), (6, 2))
+
+    def test_connections_of_the_dead(self) -> None:
+        """What a worker had of them is free again when it dies, and what it waited for is nobody's."""
+        upstream = Upstream(self)
+        self.limited(upstream)
+        first, second = self.workers()
+        for n in range(4):
+            connection = self.connect(first)
+            connection.request("GET", upstream.add(MIB, str(n)))
+        upstream.until_asked(2)
+        path = upstream.add(MIB, "of the other")
+        connection = self.connect(second)
+        connection.request("GET", path)
+        os.kill(first, signal.SIGKILL)
+        upstream.until_asked(3)
+        self.assertEqual(upstream.asked[2], f"GET {path}")
+        upstream.gate.set()
+        self.assertEqual(connection.getresponse().read(), upstream.blobs[path.rpartition("/")[2]])
+
+    def test_limits(self) -> None:
+        """When the upstream told one worker to wait, the others wait too."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url)
+        upstream.limited = True
+        first, second = (self.connect(pid) for pid in self.workers())
+        # Each kind of request has a limit of its own.  When it was told cannot be seen from outside, hence the waits.
+        for kind, wait in (("manifests/a", 0.05), ("tags/list", 0.5), (f"blobs/sha256:{'0' * 64}", 5.0)):
+            self.assertEqual(self.status(first, f"/v2/team/app/{kind}"), 429)
+            before = len(upstream.asked)
+            threading.Event().wait(wait)
+            self.assertEqual(self.status(second, f"/v2/team/app/{kind}"), 429)
+            if len(upstream.asked) == before:
+                return
+        self.fail(f"each worker asked for itself: {upstream.asked}")
+
+    def test_manifests(self) -> None:
+        """What one worker fetched, another serves."""
+        upstream = Upstream(self)
+        self.start(UPSTREAM=upstream.url)
+        first, second = (self.connect(pid) for pid in self.workers())
+        self.assertEqual(self.ask(first, "/v2/team/app/manifests/latest").read(), MANIFEST)
+        response = self.ask(second, "/v2/team/app/manifests/latest")
+        self.assertEqual(response.read(), MANIFEST)
+        self.assertRegex(str(response.getheader("Cache-Status")), r"docxy; hit; ttl=\d+")
+        self.assertEqual(len(upstream.asked), 1)
+
+
+class AccountTests(WorkersCase):
+    def setUp(self) -> None:
+        self.where = Path(self.mktemp()).resolve()
+        self.where.mkdir()
+        hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+        (self.where / "htpasswd").write_text(f"alice:{hashed}\n")
+        self.config = self.where / "docxy.toml"
+        self.config.write_text(f'[access]\nhtpasswd = "{self.where}/htpasswd"\n')
+
+    def basic(self, password: str) -> dict[str, str]:
+        return {"Authorization": "Basic " + b64encode(f"alice:{password}".encode()).decode()}
+
+    def test_tokens(self) -> None:
+        """A token that one worker issued is good at another, without a cache too."""
+        for cache in ("off", str(self.where / "cache")):
+            self.start(DOCXY_CONFIG=str(self.config), CACHE_DIR=cache)
+            first, second = (self.connect(pid) for pid in self.workers())
+            answer = self.ask(first, "/auth/token?scope=repository:library/alpine:pull", self.basic("secret"))
+            token = answer.read().decode().split('"token": "')[1].split('"')[0]
+            self.assertEqual(self.status(second, "/v2/", {"Authorization": f"Bearer {token}"}), 200)
+            self.assertEqual(self.status(second, "/v2/", {"Authorization": f"Bearer {token}x"}), 401)
+            self.daemon.stop()
+
+    def test_wrong_passwords(self) -> None:
+        """Wrong passwords at one worker count at the others."""
+        self.start(DOCXY_CONFIG=str(self.config))
+        first, second = (self.connect(pid) for pid in self.workers())
+        statuses = [self.status(first, "/v2/", self.basic("wrong")) for _ in range(8)]
+        self.assertEqual((statuses[:5], set(statuses[5:])), ([401] * 5, {429}))
+        self.assertEqual(self.status(second, "/v2/", self.basic("secret")), 429)
