@@ -5,9 +5,10 @@ The law: nothing below this module knows where its collaborators come from.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache as once
+from functools import partial
 from random import Random
 from urllib.parse import urlsplit
 
@@ -23,7 +24,6 @@ from docxy.config import AuthMode, Config, Credential, Upstream
 from docxy.gate.interfaces import IGate
 from docxy.gate.open import OpenGate
 from docxy.gate.scopes import readings
-from docxy.gossip import Gossip
 from docxy.pull.access import ClientAccess, IAccess, OpenAccess
 from docxy.pull.blobs import BlobCache
 from docxy.pull.cached import CachedPull
@@ -95,7 +95,7 @@ class Assembly:
     cache: Cache | None
     """None: a pure proxy."""
     clock: IReactorTime
-    gossip: Gossip
+    shared: Shared
 
     def pull(self, upstream: Upstream) -> IPull:
         """One upstream, as clients are given it."""
@@ -109,11 +109,8 @@ class Assembly:
         )
         login: ILogin = NoLogin(self.clock)
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
-            stranger = self._account(service, None, f"quota of {upstream.name}")
-            accounts = [
-                self._account(service, credential, f"quota of {upstream.name}, account {n}")
-                for n, credential in enumerate(upstream.credentials, 1)
-            ] or [stranger]
+            stranger = self._account(service, upstream, None)
+            accounts = [self._account(service, upstream, each) for each in upstream.credentials] or [stranger]
             own = OwnAuthorizer(accounts, upstream.name, stranger)
             remote = Remote(upstream, fetcher, own, endpoints, self.realms)
             rules = evolve(rules, saving=lambda: own.scarce)
@@ -148,13 +145,17 @@ class Assembly:
         """The time since the epoch, the same for all that is kept."""
         return self.clock.seconds if self.cache is None else self.cache.catalog.seconds
 
-    def _account(self, service: TokenService, credential: Credential | None, topic: str) -> Account:
-        """One of docxy's own at an upstream; without a credential, a stranger's.
-
-        `topic`: of what all processes should know of its limits.
-        """
+    def _account(self, service: TokenService, upstream: Upstream, credential: Credential | None) -> Account:
+        """One of docxy's own at an upstream; without a credential, a stranger's."""
+        who = "" if credential is None else credential.username
+        quota = Quota(
+            self._seconds,
+            self.shared.gossip,
+            f"quota of {upstream.name} {who}",
+            partial(self.shared.meter.allowed, upstream.name),
+        )
         authorization = None if credential is None else basic(credential)
-        return Account(Tokens(service, self.clock, credential), Quota(self._seconds, self.gossip, topic), authorization)
+        return Account(Tokens(service, self.clock, credential), quota, authorization)
 
 
 def build_site(
@@ -176,11 +177,12 @@ def build_site(
     """
     ours = urlsplit(public_url)
     router = Router(config.upstreams, ourselves=[name for name in (ours.netloc, ours.hostname) if name])
-    fetchers = {upstream.name: Fetcher(agents(upstream), clock, config.timeouts) for upstream in config.upstreams}
     shared = shared or Shared()
-    assembly = Assembly(
-        config, public_url, fetchers, Realms(functools.cache(PublicSuffixList)), cache, clock, shared.gossip
-    )
+    fetchers = {
+        upstream.name: Fetcher(agents(upstream), clock, config.timeouts, upstream.name, shared.meter)
+        for upstream in config.upstreams
+    }
+    assembly = Assembly(config, public_url, fetchers, Realms(once(PublicSuffixList)), cache, clock, shared)
     pulls = {upstream.name: assembly.pull(upstream) for upstream in config.upstreams}
     gate: IGate = OpenGate(config.access.perimeter)
     if config.access.htpasswd is not None:
@@ -201,4 +203,4 @@ def build_site(
             shared.gossip,
         )
     v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog)
-    return make_site(router, gate, v2, Token(router, gate, pulls), lines or DaemonLog(), clock.seconds)
+    return make_site(router, gate, v2, Token(router, gate, pulls), lines or DaemonLog(), clock.seconds, shared.meter)

@@ -57,6 +57,8 @@ class CacheService(Service):
         self._purge = LoopingCall(self._catalog.purge, _UNSEEN, _SHORT)
         self._purge.clock = reactor
         self._first = first
+        self.budget = budget
+        """Bytes."""
         self.cache = Cache.of(self._store, self._catalog, reactor)
         if first:
             self._log.info("cache in {directory}, at most {budget} bytes", directory=directory, budget=budget)
@@ -71,6 +73,10 @@ class CacheService(Service):
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
+
+    async def used(self) -> int:
+        """Bytes that are kept or reserved, by all processes.  Raises StorageError."""
+        return await self._store.used()
 
     async def _stop(self) -> None:
         if self._purge.running:

@@ -135,5 +135,7 @@ class Config:
     """Seconds within which every cached blob is hashed again; 0: never."""
     workers: int = 1
     """Processes that serve."""
+    metrics: str | None = None
+    """Endpoint description to serve metrics on; None: off."""
     access_log: str | None = DAEMON
     """Path of the file that gets a line for each request; `DAEMON`: the daemon's log; None: off."""

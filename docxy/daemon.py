@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
@@ -23,16 +24,20 @@ from docxy import tls
 from docxy.accesslog import Lines, open_lines
 from docxy.allocator import give_back
 from docxy.assembly import build_site
-from docxy.caching import open_cache
+from docxy.caching import CacheService, open_cache
 from docxy.config import Config, Upstream
 from docxy.gate.open import OpenGate
 from docxy.gate.threads import PasswordThreads
+from docxy.metrics import IMeter
 from docxy.serving import Door, Here, Watched
 from docxy.shared import Shared
+from docxy.storage.interfaces import StorageError
 from docxy.upstream.agent import LARGE_READS, SMALL_READS, make_agent
 from docxy.web.redirect import Redirect
 from docxy.web.site import LoggedSite
 
+SAMPLE_INTERVAL = 5.0
+"""Seconds."""
 RELOAD_INTERVAL = 60.0
 """Seconds between two looks at the certificate's files."""
 
@@ -60,11 +65,13 @@ def serve(
     `context`: None for plain HTTP.  Raises ConfigError for a file that cannot be used after all.
     """
     lines = open_lines(config.access_log, reactor)
-    site, depends = registry(config, public_url, reactor, lines, shared)
+    site, depends, caching = registry(config, public_url, reactor, lines, shared)
     if context is not None:
         depends.addService(CertificateWatch(context, reactor))
-    depends.startService()
     watched = Watched(site, reactor)
+    if config.metrics is not None:
+        depends.addService(Sampling(shared.meter, watched, caching, shared.first, reactor))
+    depends.startService()
     doors.front.serve(watched if context is None else tls.TLSFactory(context, watched, reactor))
     if doors.side is not None:
         doors.side.serve(LoggedSite(Redirect(public_url), OpenGate(config.access.perimeter), lines))
@@ -72,8 +79,10 @@ def serve(
     return Here([watched], depends)
 
 
-def registry(config: Config, public_url: str, reactor: Any, lines: Lines, shared: Shared) -> tuple[Site, MultiService]:
-    """The registry's site and the service it depends on, which closes the access log too.
+def registry(
+    config: Config, public_url: str, reactor: Any, lines: Lines, shared: Shared
+) -> tuple[Site, MultiService, CacheService | None]:
+    """The registry's site, the service it depends on, which closes the access log too, and of that the cache.
 
     The service is to be started before the site serves, and stopped when its last request has ended.
     """
@@ -92,7 +101,42 @@ def registry(config: Config, public_url: str, reactor: Any, lines: Lines, shared
     cache = None if caching is None else caching.cache
     passwords = PasswordThreads(reactor)
     depends.addService(passwords)
-    return build_site(config, public_url, agent, reactor, cache, passwords.in_thread, lines, shared), depends
+    site = build_site(config, public_url, agent, reactor, cache, passwords.in_thread, lines, shared)
+    return site, depends, caching
+
+
+class Sampling(Service):
+    """Tells the meter, now and then, what this process is at."""
+
+    def __init__(
+        self, meter: IMeter, watched: Watched, caching: CacheService | None, first: bool, reactor: Any
+    ) -> None:
+        """`first`: whether it is for this process to tell of the cache, which all share."""
+        self._meter = meter
+        self._watched = watched
+        self._caching = caching
+        self._first = first
+        self._sampling = task.LoopingCall(self._sample)
+        self._sampling.clock = reactor
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._sampling.start(SAMPLE_INTERVAL).addErrback(lambda why: _log.failure("sampling", why))
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        if self._sampling.running:
+            self._sampling.stop()
+
+    def _sample(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._take())
+
+    async def _take(self) -> None:
+        fills = 0 if self._caching is None else len(self._caching.cache.fills)
+        self._meter.sampled(self._watched.in_progress, self._watched.connected, fills)
+        if self._caching is not None and self._first:
+            with suppress(StorageError):
+                self._meter.kept(await self._caching.used(), self._caching.budget)
 
 
 class Closing(Service):

@@ -214,6 +214,12 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         types=(int,),
     ),
+    _port(
+        "metrics-port",
+        "METRICS_PORT",
+        0,
+        "Prometheus metrics at /metrics, on 127.0.0.1; a port or an endpoint; 0: off",
+    ),
     Option(
         "access-log",
         "ACCESS_LOG",

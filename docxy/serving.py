@@ -203,6 +203,11 @@ class Watched(Factory[Any]):
         """Requests that are being answered."""
         return len(self._requests)
 
+    @property
+    def connected(self) -> int:
+        """Connections."""
+        return len(self._connections)
+
     def drain(self, grace: float) -> Deferred[None]:
         """Close each connection once nothing is being answered on it, at the latest after `grace` seconds.
 

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from zope.interface import Interface, implementer
 
 from docxy.gossip import Gossip
+from docxy.metrics import IMeter, NoMeter
 
 
 class ISlots(Interface):
@@ -52,3 +53,4 @@ class Shared:
     gossip: Gossip = field(factory=Gossip)
     slots: Callable[[int], ISlots] = LocalSlots
     """Slots of which there are so many for each key."""
+    meter: IMeter = field(factory=NoMeter)

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import IService, MultiService, Service
@@ -23,17 +23,22 @@ from twisted.python import usage
 
 import docxy
 from docxy import tls
-from docxy.accesslog import open_lines
+from docxy.accesslog import Nowhere, open_lines
 from docxy.allocator import keep_memory
 from docxy.caching import settled_size
 from docxy.config import Config, ConfigError
 from docxy.daemon import Doors, derived_url, serve
+from docxy.metrics import IMeter, NoMeter
 from docxy.option_table import OPTIONS
 from docxy.options import load
 from docxy.serving import Door, Front, IServing, has_ipv6, shown_address, shown_endpoint
 from docxy.shared import Shared
+from docxy.web.site import LoggedSite
 from docxy.workers.start import DoorStart, Start
 from docxy.workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 _log = Logger()
 
@@ -108,26 +113,32 @@ def makeService(options: Options) -> IService:
         None if pair is None or config.redirect is None else door(config.redirect),
     )
 
+    metrics = None if config.metrics is None else door(config.metrics)
+
     def start() -> IServing:
         public_url = config.public_url or derived_url(pair, doors.front.address(), config, socket.gethostname())
         _announce(config, pair, doors, public_url)
         try:
             alone = None if config.workers == 1 else _why_alone(doors)
             if config.workers > 1 and alone is None:
-                return _supervised(evolve(config, public_url=public_url), pair, doors, _prints(options), reactor)
+                workers = _supervised(evolve(config, public_url=public_url), pair, doors, _prints(options), reactor)
+                if metrics is not None:
+                    _show(metrics, *workers.count())
+                workers.start()
+                return workers
             if alone is not None:
                 _log.warn("one process serves, not {workers}: {why}", workers=config.workers, why=alone)
             context = None
             if pair is not None and config.cert is not None and config.key is not None:
                 context = tls.ReloadingContext(config.cert, config.key, pair)
-            return serve(config, public_url, doors, context, Shared(), reactor)
+            return serve(config, public_url, doors, context, Shared(meter=_metered(metrics)), reactor)
         except ConfigError as error:
             # A file that the user that the daemon became may not be allowed to read or to write.
             sys.exit(f"docxy: {error}")
 
     if config.cache is not None and options.parent is not None and options.parent.get("uid") is not None:
         root.addService(CacheDirectory(config.cache, options.parent["uid"], options.parent["gid"]))
-    root.addService(Front(doors.all(), start, config.timeouts.shutdown))
+    root.addService(Front(doors.all() + ([] if metrics is None else [metrics]), start, config.timeouts.shutdown))
     return root
 
 
@@ -141,13 +152,32 @@ def _why_alone(doors: Doors) -> str | None:
     return None
 
 
-def _supervised(config: Config, pair: tls.KeyPair | None, doors: Doors, prints: bool, reactor: Any) -> IServing:
-    """Have workers serve; raises ConfigError for what would end each of them."""
+def _metered(door: Door | None) -> IMeter:
+    """Count in this process, and show it behind the door, if there is one."""
+    if door is None:
+        return NoMeter()
+    # Only here: it is large.
+    from docxy.prometheus import Meter, own_registry
+
+    registry = own_registry()
+    _show(door, registry)
+    return Meter(registry)
+
+
+def _show(door: Door, *registries: CollectorRegistry) -> None:
+    """Serve metrics, without a line in the access log for each scrape."""
+    from docxy.prometheus import Metrics
+
+    door.serve(LoggedSite(Metrics(*registries), lines=Nowhere()))
+
+
+def _supervised(config: Config, pair: tls.KeyPair | None, doors: Doors, prints: bool, reactor: Any) -> Supervisor:
+    """Workers that will serve; raises ConfigError for what would end each of them."""
     open_lines(config.access_log, reactor).close()
     _check_accounts(config)
     shares = [door.share() for door in doors.all()]
     config = evolve(config, cache_size=settled_size(config))
-    supervisor = Supervisor(
+    return Supervisor(
         Start(
             number=0,
             config=config,
@@ -162,8 +192,6 @@ def _supervised(config: Config, pair: tls.KeyPair | None, doors: Doors, prints: 
         prints,
         reactor,
     )
-    supervisor.start()
-    return supervisor
 
 
 def _check_accounts(config: Config) -> None:

@@ -34,6 +34,8 @@ OFF = "off"
 DAEMON = "-"
 """Instead of a path: the daemon's own log."""
 
+LOOPBACK = "127.0.0.1"
+
 BACKLOG = 1024
 """Connections the kernel keeps for us until they are accepted."""
 

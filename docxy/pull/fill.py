@@ -208,6 +208,9 @@ class Fills:
     def __contains__(self, digest: Digest) -> bool:
         return digest in self._fills
 
+    def __len__(self) -> int:
+        return len(self._fills)
+
     def start(self, writer: IBlobWriter, source: Source, answer: BlobResponse) -> None:
         """Run a fill until it ends."""
         digest = writer.digest

@@ -8,6 +8,7 @@ that the framing of HTTP says is whole; everything else raises.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -42,11 +43,19 @@ class IBody(Interface):
 class Body(Protocol):
     """What `IResponse.deliverBody` is given."""
 
-    def __init__(self, clock: IReactorTime, silence: float, source: str, length: int | None = None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        silence: float,
+        source: str,
+        length: int | None = None,
+        count: Callable[[int], object] = lambda _: None,
+    ) -> None:
         """`silence`: seconds without a byte after which the upstream is given up; `source` names it in errors.
 
-        `length`: bytes that are to come, where that is known.
+        `length`: bytes that are to come, where that is known; `count` is told of those that came.
         """
+        self._count = count
         self._clock = clock
         self._silence = silence
         self._source = source
@@ -74,6 +83,7 @@ class Body(Protocol):
         if self._closed:
             return
         self.received += len(data)
+        self._count(len(data))
         self._pieces.append(data)
         self._buffered += len(data)
         if self._buffered >= HIGH_WATER and not self._paused:

@@ -7,6 +7,8 @@ names the origin and holds no query (signed URLs are secrets).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import cast
 from urllib.parse import quote, urljoin, urlsplit
@@ -28,6 +30,7 @@ from zope.interface import implementer
 
 from docxy.config import Timeouts
 from docxy.errors import UpstreamError, UpstreamTimeout
+from docxy.metrics import IMeter, NoMeter
 from docxy.upstream.body import Body, read_whole
 
 MAX_HOPS = 10
@@ -107,6 +110,8 @@ class Response:
     _response: IResponse
     _clock: IReactorTime
     _timeouts: Timeouts
+    _count: Callable[[int], object]
+    """Told of the bytes that come."""
     _body: Body | None = field(default=None, init=False)
 
     def header(self, name: str) -> str | None:
@@ -122,7 +127,7 @@ class Response:
     def body(self) -> Body:
         """The body, to be read at one's own pace and closed."""
         if self._body is None:
-            self._body = Body(self._clock, self._timeouts.silence, self.source, self.length)
+            self._body = Body(self._clock, self._timeouts.silence, self.source, self.length, self._count)
             self._response.deliverBody(self._body)
         return self._body
 
@@ -152,7 +157,12 @@ class Response:
 class Fetcher:
     """Sends requests and follows redirects; connections are pooled by the agent."""
 
-    def __init__(self, agent: IAgent, clock: IReactorTime, timeouts: Timeouts) -> None:
+    def __init__(
+        self, agent: IAgent, clock: IReactorTime, timeouts: Timeouts, upstream: str = "", meter: IMeter | None = None
+    ) -> None:
+        """`upstream`: its name, for the meter."""
+        self._upstream = upstream
+        self._meter: IMeter = NoMeter() if meter is None else meter
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._client = HTTPClient(IdentityAgent(agent), cookiejar=jar)
         self._clock = clock
@@ -171,6 +181,15 @@ class Fetcher:
 
         `follow`: whether to follow redirects (never for token requests).
         """
+        try:
+            response = await self._request(method, url, headers, data, follow)
+        except UpstreamError:
+            self._meter.fetched(self._upstream, None)
+            raise
+        self._meter.fetched(self._upstream, response.status)
+        return response
+
+    async def _request(self, method: str, url: str, headers: Headers, data: bytes | None, follow: bool) -> Response:
         headers = headers.copy()
         first = origin(url)
         for _ in range(MAX_HOPS + 1):
@@ -249,6 +268,7 @@ class Fetcher:
             response=response,
             clock=self._clock,
             timeouts=self._timeouts,
+            count=partial(self._meter.received, self._upstream),
         )
 
 

@@ -39,8 +39,18 @@ class Allowance:
 class Quota:
     """One upstream's limits, for one of our credentials."""
 
-    def __init__(self, seconds: Callable[[], float], gossip: Gossip | None = None, topic: str = "") -> None:
-        """`gossip`: where the same credential is used by other processes; `topic`: names it."""
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        gossip: Gossip | None = None,
+        topic: str = "",
+        observed: Callable[[int, int], object] = lambda limit, remaining: None,
+    ) -> None:
+        """`gossip`: where the same credential is used by other processes; `topic`: names it.
+
+        `observed` is told the limit and what remains of it, whenever the upstream says so.
+        """
+        self._observed = observed
         self._seconds = seconds
         self._tell = (gossip or Gossip()).topic(topic, self._limit)
         self._allowance: Allowance | None = None
@@ -52,6 +62,7 @@ class Quota:
         if most is not None and left is not None:
             window = int(left.group(2) or most.group(2) or 0)
             self._allowance = Allowance(int(most.group(1)), int(left.group(1)), window, self._seconds())
+            self._observed(self._allowance.limit, self._allowance.remaining)
 
     def limited(self, kind: str, retry_after: str | None) -> None:
         """A 429 came for this kind of request: none is made for as long as the upstream says."""

@@ -36,6 +36,8 @@ class Request(server.Request):
     defaultContentType = None
     repeat_for = 0.0
     """Seconds for which everybody who sends the same bytes may be given the same answer."""
+    about: tuple[str, str] | None = None
+    """The upstream it is about, and what of it is asked for; for the meter."""
 
     def gotLength(self, length: int | None) -> None:
         # Twisted would spool the body of any POST to disk, whatever its size.
@@ -78,6 +80,7 @@ class Channel(HTTPChannel):
                 HTTPChannel.resetTimeout(self)
                 self.transport.write(repeat.answer)
                 self.site.lines.write(f"{self._address()}{repeat.line}")
+                self.site.meter.answered(repeat.what, repeat.sent)
                 return
             # podman and skopeo try https first: a TLS hello on a plain port has no line's end, and
             # waiting for one would cost each of their first requests ten seconds.

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
+from docxy.metrics import Answered
+
 LONGEST = 1.0
 """Seconds."""
 MAX_HEAD = 4096
@@ -30,6 +32,9 @@ class Repeat:
     answer: bytes
     line: str
     """What the access log says of it, behind the client's address."""
+    what: Answered
+    sent: int
+    """Bytes of its body."""
     until: float
 
 
@@ -49,7 +54,7 @@ class Repeats:
             return None
         return repeat
 
-    def keep(self, head: bytes, answer: bytes, line: str, seconds: float) -> None:
+    def keep(self, head: bytes, answer: bytes, line: str, what: Answered, sent: int, seconds: float) -> None:
         """This was just answered, and holds for so many seconds, or less."""
         size = len(head) + len(answer)
         if len(head) > MAX_HEAD or len(answer) > MAX_ANSWER:
@@ -60,4 +65,4 @@ class Repeats:
             self._size, self._oldest = 0, now
         before = self._kept.get(head)
         self._size += size - (0 if before is None else len(head) + len(before.answer))
-        self._kept[head] = Repeat(answer, line, now + min(seconds, LONGEST))
+        self._kept[head] = Repeat(answer, line, what, sent, now + min(seconds, LONGEST))

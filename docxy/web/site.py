@@ -12,6 +12,7 @@ from docxy.accesslog import DaemonLog, Lines, request_line
 from docxy.errors import NotFound
 from docxy.gate.interfaces import IGate
 from docxy.gate.open import OpenGate
+from docxy.metrics import IMeter, NoMeter, answered
 from docxy.routing import Router
 from docxy.web.channel import Channel, Request
 from docxy.web.health import Health
@@ -36,14 +37,17 @@ class LoggedSite(server.Site):
         gate: IGate | None = None,
         lines: Lines | None = None,
         factory: type[server.Request] = server.Request,
+        meter: IMeter | None = None,
     ) -> None:
         """`gate`: knows the clients' addresses; `lines`: where the access log goes."""
         server.Site.__init__(self, root, requestFactory=factory, timeout=IDLE)
+        self.meter: IMeter = NoMeter() if meter is None else meter
         self.gate = OpenGate() if gate is None else gate
         self.lines: Lines = DaemonLog() if lines is None else lines
 
     def log(self, request: HTTPRequest) -> None:
         self.lines.write(f"{self.gate.address(request)}{request_line(request)}")
+        self.meter.answered(answered(request), request.sentLength)
 
 
 class RegistrySite(LoggedSite):
@@ -57,8 +61,9 @@ class RegistrySite(LoggedSite):
         gate: IGate | None = None,
         lines: Lines | None = None,
         seconds: Callable[[], float] | None = None,
+        meter: IMeter | None = None,
     ) -> None:
-        LoggedSite.__init__(self, root, gate, lines, Request)
+        LoggedSite.__init__(self, root, gate, lines, Request, meter)
         self.repeats = Repeats(self.reactor.seconds if seconds is None else seconds)
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -67,7 +72,8 @@ class RegistrySite(LoggedSite):
     def repeat(self, head: bytes, answer: bytes, request: Request) -> None:
         """Keep an answer for those who ask the same, if it does not matter who they are."""
         if self.gate.alike:
-            self.repeats.keep(head, answer, request_line(request), request.repeat_for)
+            line, what = request_line(request), answered(request)
+            self.repeats.keep(head, answer, line, what, request.sentLength, request.repeat_for)
 
 
 class Root(Resource):
@@ -104,7 +110,7 @@ class Nothing(Resource):
 
 
 def make_site(
-    router: Router, gate: IGate, v2: V2, token: Token, lines: Lines, seconds: Callable[[], float]
+    router: Router, gate: IGate, v2: V2, token: Token, lines: Lines, seconds: Callable[[], float], meter: IMeter
 ) -> server.Site:
     """The registry's HTTP server; `seconds`: the time since the epoch."""
-    return RegistrySite(Root(router, v2, token), gate, lines, seconds)
+    return RegistrySite(Root(router, v2, token), gate, lines, seconds, meter)

@@ -108,6 +108,8 @@ class V2(Resource):
             raise Unsupported.method(request.method.decode("ascii", "replace"))
         ns = asked.parameter("ns")
         target = self._router.route(asked.path, ns, request.getHeader("Host"))
+        if isinstance(request, channel.Request):
+            request.about = (target.upstream.name, target.kind.value)
         await self._gate.admit(request, target.upstream.name, target.repository or None)
         if target.repository and not permitted(target.upstream, target.repository):
             raise Denied(f"{target.upstream.name}/{target.repository} is not to be had here")

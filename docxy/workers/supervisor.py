@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList
@@ -27,6 +27,11 @@ from docxy.serving import IServing
 from docxy.shared import LocalSlots
 from docxy.workers.messages import Acquire, Quiet, Ready, Release, Tell
 from docxy.workers.start import CHANNEL, Start
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from docxy.prometheus import Tally
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a worker that ended is started again."""
@@ -105,9 +110,11 @@ class Worker(ProcessProtocol):
     """Whether a SIGHUP came before it was ready."""
     ended: Deferred[None] = field(factory=Deferred, init=False)
     _rest: dict[int, bytes] = field(factory=dict, init=False)
+    pid: int = field(default=0, init=False)
     transport: Any = field(default=None, init=False)
 
     def connectionMade(self) -> None:
+        self.pid = self.transport.pid
         self.transport.writeToChild(0, self.start.dump())
         self.transport.closeChildFD(0)
 
@@ -150,6 +157,18 @@ class Supervisor:
         self._slots: dict[int, LocalSlots] = {}
         self._stopping = False
         self._before: Any = None
+        self._tally: Tally | None = None
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        self._environ = {**os.environ, "PYTHONPATH": paths}
+
+    def count(self) -> tuple[CollectorRegistry, CollectorRegistry]:
+        """Have workers count what they do: the registries that show it.  Before `start` only."""
+        # Only here: it is large.
+        from docxy.prometheus import DIRECTORY, Tally
+
+        self._tally = Tally()
+        self._environ[DIRECTORY] = self._tally.directory
+        return self._tally.own, self._tally.workers
 
     def start(self) -> None:
         """Begin as soon as the reactor runs."""
@@ -161,11 +180,16 @@ class Supervisor:
         self._before = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hang_up))
         for number in range(1, self._start.config.workers + 1):
             self._spawn(number)
-        pids = ", ".join(str(worker.transport.pid) for worker in self._workers.values())
+        pids = ", ".join(str(worker.pid) for worker in self._workers.values())
         _log.info("{count} workers: {pids}", count=len(self._workers), pids=pids)
 
+    def _restart(self, number: int) -> None:
+        del self._restarts[number]
+        if self._tally is not None:
+            self._tally.restarted()
+        self._spawn(number)
+
     def _spawn(self, number: int) -> None:
-        self._restarts.pop(number, None)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         hub = Hub(self)
@@ -180,7 +204,7 @@ class Supervisor:
                 worker,
                 sys.executable,
                 [sys.executable, "-m", "docxy.workers.worker", str(number)],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},
+                env=self._environ,
                 childFDs={0: "w", **outputs, **passed},
             )
         finally:
@@ -191,6 +215,8 @@ class Supervisor:
 
     def _ended(self, worker: Worker) -> None:
         number = worker.start.number
+        if self._tally is not None:
+            self._tally.forget(worker.pid)
         if self._stopping:
             return
         lived = self._reactor.seconds() - worker.since
@@ -202,7 +228,7 @@ class Supervisor:
             lived=lived,
             pause=pause,
         )
-        self._restarts[number] = self._reactor.callLater(pause, self._spawn, number)
+        self._restarts[number] = self._reactor.callLater(pause, self._restart, number)
 
     def _hang_up(self) -> None:
         """Tell the workers, at once or when they are ready."""
@@ -243,6 +269,8 @@ class Supervisor:
         await DeferredList([worker.ended for worker in alive])
         if kill.active():
             kill.cancel()
+        if self._tally is not None:
+            self._tally.close()
 
     def _kill(self, workers: Sequence[Worker]) -> None:
         for worker in workers:

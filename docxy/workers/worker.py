@@ -27,6 +27,7 @@ from docxy.allocator import keep_memory
 from docxy.config import ConfigError
 from docxy.daemon import Doors, serve
 from docxy.gossip import Gossip
+from docxy.metrics import IMeter, NoMeter
 from docxy.serving import Door, Front
 from docxy.shared import ISlots, Shared
 from docxy.workers.messages import Acquire, Quiet, Ready, Release, Tell
@@ -101,6 +102,17 @@ def begin_logging(timestamps: bool) -> None:
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, line)])
 
 
+def _meter(counts: bool) -> IMeter:
+    if not counts:
+        return NoMeter()
+    # Only here: it is large.
+    from prometheus_client import CollectorRegistry
+
+    from docxy.prometheus import Meter
+
+    return Meter(CollectorRegistry())
+
+
 def main() -> None:
     from twisted.internet import reactor as _reactor
 
@@ -126,7 +138,13 @@ def main() -> None:
             for descriptor, door in enumerate(start.doors, CHANNEL + 1)
         )
     )
-    shared = Shared(start.number == 1, start.secret, channel.gossip, partial(SharedSlots, channel))
+    shared = Shared(
+        start.number == 1,
+        start.secret,
+        channel.gossip,
+        partial(SharedSlots, channel),
+        _meter(config.metrics is not None),
+    )
     assert config.public_url is not None
     front = Front(
         doors.all(),

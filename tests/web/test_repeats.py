@@ -15,11 +15,13 @@ from twisted.web.server import NOT_DONE_YET
 from docxy.gate.addresses import Networks, Perimeter
 from docxy.gate.interfaces import IGate
 from docxy.gate.open import OpenGate
+from docxy.metrics import Answered
 from docxy.web.channel import Request
 from docxy.web.repeats import LONGEST, MAX_ANSWER, MAX_HEAD, MAX_KEPT, Repeats
 from docxy.web.respond import reply
 from docxy.web.site import IDLE, RegistrySite
 
+WHAT = Answered("docker.io", "ping", 200, "")
 HEAD = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -29,35 +31,38 @@ class RepeatsTests(SynchronousTestCase):
         self.clock.advance(1000.25)
         self.repeats = Repeats(self.clock.seconds)
 
+    def keep(self, head: bytes, answer: bytes, holds: float) -> None:
+        self.repeats.keep(head, answer, "line", WHAT, 7, holds)
+
     def test_a_second(self) -> None:
         """An answer is there for a second, or less if it holds for less; whatever it is said to hold for."""
         for holds, there in ((5.0, LONGEST), (LONGEST, LONGEST), (0.3, 0.3)):
-            self.repeats.keep(HEAD, b"answer", "line", holds)
+            self.keep(HEAD, b"answer", holds)
             self.clock.advance(there - 0.01)
             repeat = self.repeats.get(HEAD)
             assert repeat is not None
-            self.assertEqual((repeat.answer, repeat.line), (b"answer", "line"))
+            self.assertEqual((repeat.answer, repeat.line, repeat.what, repeat.sent), (b"answer", "line", WHAT, 7))
             self.clock.advance(0.02)
             self.assertIsNone(self.repeats.get(HEAD))
 
     def test_same_bytes(self) -> None:
         """Only to exactly the same bytes."""
-        self.repeats.keep(HEAD, b"answer", "", 1)
+        self.keep(HEAD, b"answer", 1)
         for other in (HEAD[:-1], HEAD + b"x", HEAD.lower(), b""):
             self.assertIsNone(self.repeats.get(other))
 
     def test_bounded(self) -> None:
         """Large heads and answers are not kept; no more than the budget is, and nothing of earlier seconds."""
-        self.repeats.keep(bytes(MAX_HEAD + 1), b"a", "", 1)
-        self.repeats.keep(HEAD, bytes(MAX_ANSWER + 1), "", 1)
+        self.keep(bytes(MAX_HEAD + 1), b"a", 1)
+        self.keep(HEAD, bytes(MAX_ANSWER + 1), 1)
         self.assertIsNone(self.repeats.get(HEAD))
         for n in range(3 * MAX_KEPT // MAX_ANSWER):
-            self.repeats.keep(b"%d" % n, bytes(MAX_ANSWER), "", 1)
+            self.keep(b"%d" % n, bytes(MAX_ANSWER), 1)
             kept = sum(len(repeat.answer) for repeat in self.repeats._kept.values())
             self.assertLessEqual(kept, MAX_KEPT)
         self.assertIsNotNone(self.repeats.get(b"%d" % n))
         self.clock.advance(2)
-        self.repeats.keep(HEAD, b"answer", "", 1)
+        self.keep(HEAD, b"answer", 1)
         self.assertEqual(list(self.repeats._kept), [HEAD])
 
 

@@ -15,7 +15,8 @@ import bcrypt
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.certificates import issue
-from tests.deployed import TOP, Daemon, bare_environment, free_port
+from tests.deployed import TOP, Daemon, bare_environment, fetch, free_port
+from tests.test_metrics import values
 from tests.test_tap import TWISTD, wait_until_gone
 from tests.workers.harness import MANIFEST, Upstream, WorkersCase
 
@@ -272,6 +273,38 @@ class SharingTests(WorkersCase):
         self.assertEqual(response.read(), MANIFEST)
         self.assertRegex(str(response.getheader("Cache-Status")), r"docxy; hit; ttl=\d+")
         self.assertEqual(len(upstream.asked), 1)
+
+
+class MetricsTests(WorkersCase):
+    def test_one_view(self) -> None:
+        """What all workers counted is one sum, and stays when one of them is gone; what it was at does not."""
+        metrics = free_port()
+        self.start(METRICS_PORT=str(metrics))
+
+        def told(name: str) -> float:
+            return values(fetch(f"http://127.0.0.1:{metrics}/metrics")[2].decode()).get(name, 0)
+
+        first, second = self.workers()
+        connections = [self.connect(first), self.connect(second), self.connect(second)]
+        for connection in connections:
+            self.assertEqual(self.status(connection, "/v2/"), 200)
+        self.assertEqual(told("docxy_requests_total ping 200 docker.io"), 3)
+        self.daemon.until(lambda: told("docxy_connections") == 3)
+        os.kill(second, signal.SIGKILL)
+        self.daemon.until(lambda: told("docxy_worker_restarts_total") == 1)
+        self.until_workers(2)
+        self.assertEqual(told("docxy_requests_total ping 200 docker.io"), 3)
+        self.assertEqual(self.status(self.connect(self.workers()[1]), "/v2/"), 200)
+        self.assertEqual(told("docxy_requests_total ping 200 docker.io"), 4)
+        self.daemon.until(lambda: told("docxy_connections") == 2)
+        (directory,) = [
+            name.partition("=")[2]
+            for name in Path(f"/proc/{first}/environ").read_text().split("\0")
+            if name.startswith("PROMETHEUS_MULTIPROC_DIR=")
+        ]
+        self.assertTrue(Path(directory).is_dir())
+        self.daemon.stop()
+        self.assertFalse(Path(directory).exists())
 
 
 class AccountTests(WorkersCase):
