@@ -35,6 +35,7 @@ from docxy.pull.login import ILogin, NoLogin, RelayedLogin, Strangers
 from docxy.pull.manifests import ManifestCache, TagRules
 from docxy.pull.passes import Passes
 from docxy.pull.prefetch import Prefetch
+from docxy.pull.wide import MOST_LANES, Lanes, Widener
 from docxy.routing import Router
 from docxy.shared import Shared
 from docxy.storage.catalog import Catalog
@@ -108,12 +109,14 @@ class Assembly:
             upstream.tag_ttl if upstream.tag_ttl is not None else self.config.tag_ttl, self.config.keep_gone
         )
         login: ILogin = NoLogin(self.clock)
+        calm: Callable[[], bool] | None = None
         if (upstream.auth or self.config.auth) is AuthMode.NONE:
             stranger = self._account(service, upstream, None)
             accounts = [self._account(service, upstream, each) for each in upstream.credentials] or [stranger]
             own = OwnAuthorizer(accounts, upstream.name, stranger)
             remote = Remote(upstream, fetcher, own, endpoints, self.realms)
             rules = evolve(rules, saving=lambda: own.scarce)
+            calm = own.is_calm
         else:
             memory = NoMemory() if self.cache is None else CatalogMemory(self.cache.catalog, upstream.name)
             relay = TokenRelay(upstream, fetcher, service, self.clock, memory)
@@ -124,7 +127,9 @@ class Assembly:
         if self.cache is None or known is None or passes is None:
             return DirectPull(remote, login)
         access: IAccess = OpenAccess(known) if isinstance(login, NoLogin) else ClientAccess(remote, known, passes)
-        blobs = BlobCache(remote, self.cache.store, self.cache.recent, known, self.cache.fills)
+        blobs = BlobCache(
+            remote, self.cache.store, self.cache.recent, known, self.cache.fills, self._widener(upstream, calm)
+        )
         return CachedPull(
             remote=remote,
             login=login,
@@ -134,6 +139,17 @@ class Assembly:
             listings=ListingCache(known, access, rules),
             prefetch=Prefetch(blobs, self.clock) if self.config.prefetch else None,
         )
+
+    def _widener(self, upstream: Upstream, calm: Callable[[], bool] | None) -> Widener | None:
+        """What adds connections to those of one upstream's large blobs; `calm`: see `Lanes`."""
+        each = self.config.fetch_connections
+        most = MOST_LANES * each
+        if upstream.max_connections:
+            most = min(most, upstream.max_connections // 2)
+        if self.cache is None or each < 2 or most == 0:
+            return None
+        lanes = Lanes(each, self.shared.slots(most), upstream.name, calm)
+        return Widener(lanes, self.cache.store.scratch, self.clock)
 
     def _realm(self, upstream: Upstream) -> str:
         """Our token endpoint for an upstream; scopes alone would not tell two of them apart."""

@@ -133,6 +133,8 @@ class Config:
     """Whether `/v2/_catalog` lists what is cached."""
     scrub_interval: float = SCRUB_INTERVAL
     """Seconds within which every cached blob is hashed again; 0: never."""
+    fetch_connections: int = 4
+    """Connections over which one blob may be fetched."""
     workers: int = 1
     """Processes that serve."""
     metrics: str | None = None

@@ -181,6 +181,15 @@ OPTIONS: tuple[Option, ...] = (
         types=(bool,),
     ),
     Option(
+        "fetch-connections",
+        "FETCH_CONNECTIONS",
+        values.some,
+        "connections over which one large blob may be fetched, if more than one makes it faster",
+        "4",
+        metavar="N",
+        types=(int,),
+    ),
+    Option(
         "keep-gone",
         "KEEP_GONE",
         values.switch,

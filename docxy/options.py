@@ -99,6 +99,7 @@ def load(
         keep_gone=value("keep_gone"),
         catalog=value("catalog"),
         scrub_interval=value("scrub_interval"),
+        fetch_connections=value("fetch_connections"),
         metrics=None if value("metrics_port") == 0 else values.endpoint(value("metrics_port"), values.LOOPBACK),
         access_log=value("access_log"),
         workers=machine.workers() if value("workers") is None else value("workers"),

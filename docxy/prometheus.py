@@ -22,7 +22,7 @@ from docxy.metrics import Answered, IMeter
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that `prometheus_client` reads when it is imported."""
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # not annotated
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 

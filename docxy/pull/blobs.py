@@ -22,6 +22,7 @@ from docxy.pull.interfaces import PulledBlob
 from docxy.pull.limits import Limits
 from docxy.pull.passes import only_cached
 from docxy.pull.status import BYPASS, HIT, MISS, CacheStatus
+from docxy.pull.wide import Widener
 from docxy.ranges import Range, Span
 from docxy.storage.interfaces import BlobMissing, IBlobReader, IBlobStore, IBlobWriter, State, StorageError, WriterBusy
 from docxy.storage.recent import SMALL, Recent
@@ -64,7 +65,10 @@ class BlobCache:
         recent: Recent,
         catalog: UpstreamCatalog,
         fills: Fills,
+        widener: Widener | None = None,
     ) -> None:
+        """`widener`: adds connections to those of large blobs."""
+        self._widener = widener
         self._remote = remote
         self._store = store
         self._recent = recent
@@ -248,7 +252,7 @@ class BlobCache:
             self._log.warn("{digest} is not cached: {error}", digest=digest, error=error)
             self._fills.failed(digest)
             return Opened.DIRECT
-        self._fills.start(writer, source, answer)
+        self._fills.start(writer, source, answer, self._widener)
         return Opened.STARTED
 
     def _source(self, repository: str, digest: Digest, authorization: str | None) -> Source:

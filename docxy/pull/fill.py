@@ -20,8 +20,10 @@ from twisted.python.failure import Failure
 
 from docxy.errors import RangeInvalid, RegistryError, TooManyRequests, UpstreamError
 from docxy.names import Digest
+from docxy.pull.wide import Widener
 from docxy.ranges import Range
 from docxy.storage.interfaces import DigestMismatch, IBlobReader, IBlobWriter, StorageError
+from docxy.upstream.body import IBody
 from docxy.upstream.remote import BlobResponse
 
 Source = Callable[[Range | None], Awaitable[BlobResponse]]
@@ -66,8 +68,13 @@ class Fill:
         clock: IReactorTime,
         backoff: Backoff,
         unstorable: Callable[[Digest], None],
+        widener: Widener | None = None,
     ) -> None:
-        """`unstorable`: told, before those who follow are, that the store failed."""
+        """`unstorable`: told, before those who follow are, that the store failed.
+
+        `widener`: adds connections; None: one is enough.
+        """
+        self._widener = widener
         self._writer = writer
         self._unstorable = unstorable
         self._sources = [source]
@@ -119,6 +126,7 @@ class Fill:
                     return
                 raise UpstreamError(f"{current.response.source} ended the body early")
             except (UpstreamError, TooManyRequests) as error:
+                self._widener = None
                 if current is not None:
                     current.broke()
                 current = None
@@ -151,13 +159,15 @@ class Fill:
                 self._sources.remove(source)
 
     async def _append(self, answer: BlobResponse) -> None:
-        writer, body = self._writer, answer.response.body()
-        span = answer.span
+        writer, span = self._writer, answer.span
+        body: IBody = answer.response.body()
         reader: IBlobReader | None = None
         try:
             if span is None or span.size != writer.size or span.first > writer.offset:
                 raise WrongBytes(f"{answer.response.source} has something else there now ({span})")
             position = span.first
+            if self._widener is not None and position == writer.offset and _sends_parts(answer):
+                body = self._widener.widen(body, span, self._sources[-1])
             while position < span.stop and (data := await body.read()):
                 if position < writer.offset:
                     # A server without Range support starts again: what it sends must be what it sent.
@@ -173,6 +183,11 @@ class Fill:
             body.close()
             if reader is not None:
                 reader.close()
+
+
+def _sends_parts(answer: BlobResponse) -> bool:
+    """Whether whoever answered says that it can be asked for ranges (RFC 9110 section 14.3)."""
+    return "bytes" in (answer.response.header("Accept-Ranges") or "").lower()
 
 
 def resume_from(writer: IBlobWriter) -> Range | None:
@@ -211,10 +226,10 @@ class Fills:
     def __len__(self) -> int:
         return len(self._fills)
 
-    def start(self, writer: IBlobWriter, source: Source, answer: BlobResponse) -> None:
+    def start(self, writer: IBlobWriter, source: Source, answer: BlobResponse, widener: Widener | None = None) -> None:
         """Run a fill until it ends."""
         digest = writer.digest
-        fill = self._fills[digest] = Fill(writer, source, self._clock, self._backoff, self.failed)
+        fill = self._fills[digest] = Fill(writer, source, self._clock, self._backoff, self.failed, widener)
         running = Deferred.fromCoroutine(fill.run(answer))
         if not running.called:
             self._running[digest] = running

@@ -32,11 +32,13 @@ from docxy.storage.interfaces import (
     IBlobReader,
     IBlobStore,
     IBlobWriter,
+    IScratch,
     State,
     StorageError,
     WriterBusy,
 )
 from docxy.storage.paths import Tree
+from docxy.storage.scratch import FileScratch, unnamed_file
 from docxy.storage.threads import InThread, shielded
 from docxy.storage.writing import FileWriter, Fill
 
@@ -268,6 +270,11 @@ class FilesystemStore:
                 return files.unlink(path)
 
         return await self._indexed(self._index.remove, digest, unlink)
+
+    async def scratch(self) -> IScratch:
+        directory = self._tree.incoming_directory
+        with explained("write to", directory):
+            return FileScratch(await self._in_thread(unnamed_file, directory), directory, self._in_thread)
 
     async def list(self) -> AsyncIterator[BlobStat]:
         after = ""

@@ -132,6 +132,19 @@ class IBlobWriter(Interface):
         """A reader of what this writer writes."""
 
 
+class IScratch(Interface):
+    """Bytes without a name, beside the blobs; gone when they are closed, or with the process."""
+
+    async def append(data: bytes) -> None:
+        """Raises NoSpace, StorageError."""
+
+    async def read(offset: int, length: int) -> bytes:
+        """From 1 to `length` bytes at an offset below what was appended.  Raises StorageError."""
+
+    def close() -> None:
+        """May be called twice, and while one of the others is at work."""
+
+
 class IBlobStore(Interface):
     """Blobs by digest, within a byte budget."""
 
@@ -156,6 +169,12 @@ class IBlobStore(Interface):
 
     async def delete(digest: Digest) -> bool:
         """Drop a committed blob; whether it was there.  Readers that have it open are not disturbed."""
+
+    async def scratch() -> IScratch:
+        """Room for bytes of a blob whose fill they will be appended to, and whose size is announced.
+
+        Raises StorageError.
+        """
 
     def list() -> AsyncIterator[BlobStat]:
         """Every committed blob, in no particular order."""

@@ -22,6 +22,7 @@ from docxy.storage.interfaces import (
     IBlobReader,
     IBlobStore,
     IBlobWriter,
+    IScratch,
     NoSpace,
     State,
     StorageError,
@@ -175,6 +176,23 @@ class MemoryWriter:
             raise StorageError(f"the fill of {self.digest} has ended")
 
 
+@implementer(IScratch)
+@define(eq=False)
+class MemoryScratch:
+    """Made by MemoryStore.scratch."""
+
+    _data: bytearray = field(factory=bytearray)
+
+    async def append(self, data: bytes) -> None:
+        self._data += data
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._data[offset : offset + length])
+
+    def close(self) -> None:
+        self._data = bytearray()
+
+
 @implementer(IBlobStore)
 class MemoryStore:
     """`budget`: bytes that blobs and fills may have together."""
@@ -224,6 +242,9 @@ class MemoryStore:
             return False
         self.drop(held)
         return True
+
+    async def scratch(self) -> IScratch:
+        return MemoryScratch()
 
     async def list(self) -> AsyncIterator[BlobStat]:
         for held in [*self._held.values()]:

@@ -118,6 +118,10 @@ class OwnAuthorizer:
         free = [account for account in accounts if account.quota.wait(limited) <= 0]
         yield from sorted(free, key=lambda account: account.quota.scarce)
 
+    def is_calm(self) -> bool:
+        """Whether the upstream neither limits us nor is about to."""
+        return not self.scarce and not any(account.quota.is_limited for account in self._accounts)
+
     @property
     def scarce(self) -> bool:
         """Whether little is left of what the upstream allows to all accounts."""

@@ -80,6 +80,11 @@ class Quota:
         return max(0.0, self._waits_until.get(kind, 0.0) - self._seconds())
 
     @property
+    def is_limited(self) -> bool:
+        """Whether some kind of request is not made now."""
+        return any(until > self._seconds() for until in self._waits_until.values())
+
+    @property
     def scarce(self) -> bool:
         """Whether little is left of what the upstream allows in its window."""
         known = self._allowance

@@ -193,6 +193,7 @@ class Mirror:
     auth: AuthMode = AuthMode.NONE
     tag_ttl: float = 60.0
     prefetch: bool = False
+    fetch_connections: int = 4
     keep_gone: bool = False
     listed: bool = False
     """Whether `_catalog` is on."""
@@ -218,6 +219,7 @@ class Mirror:
             timeouts=self.timeouts,
             tag_ttl=self.tag_ttl,
             prefetch=self.prefetch,
+            fetch_connections=self.fetch_connections,
             keep_gone=self.keep_gone,
             catalog=self.listed,
         )

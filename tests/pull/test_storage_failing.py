@@ -11,8 +11,18 @@ from zope.interface import implementer
 
 from docxy.config import AuthMode
 from docxy.names import Digest
+from docxy.pull import wide
 from docxy.storage.catalog import Catalog
-from docxy.storage.interfaces import BlobStat, IBlobReader, IBlobStore, IBlobWriter, NoSpace, State, StorageError
+from docxy.storage.interfaces import (
+    BlobStat,
+    IBlobReader,
+    IBlobStore,
+    IBlobWriter,
+    IScratch,
+    NoSpace,
+    State,
+    StorageError,
+)
 from docxy.storage.memory import MemoryStore
 from tests.fakes import Fault, Pattern
 from tests.pull.harness import BUDGET, REPOSITORY, MirrorCase, drain, reactor
@@ -33,6 +43,7 @@ class Plan:
     open: bool = False
     read_from: int | None = None
     delete: bool = False
+    scratch: bool = False
 
 
 @implementer(IBlobReader)
@@ -143,6 +154,11 @@ class FailingStore:
         if self.plan.delete:
             raise StorageError("the disk is read-only")
         return await self._store.delete(digest)
+
+    async def scratch(self) -> IScratch:
+        if self.plan.scratch:
+            raise StorageError("the disk is read-only")
+        return await self._store.scratch()
 
     def list(self):  # type: ignore[no-untyped-def]  # nobody lists here
         return self._store.list()
@@ -261,6 +277,19 @@ class Failing(MirrorCase):
                 self.assertEqual((await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status, 200)
         self.assertLess(len(self.upstream.requests), 40)
         self.flushLoggedErrors()
+
+    async def test_scratch(self) -> None:
+        """Where nothing can be kept ahead, one connection fetches all of the blob, and it is kept."""
+        self.patch(wide, "LARGE", MIB)
+        self.patch(wide, "SMALLEST", MIB // 4)
+        self.patch(wide, "STEP", 0.0)
+        self.patch(wide, "WORTH", 0.0)
+        self.plan.scratch = True
+        digest = self.upstream.add_blob(REPOSITORY, BLOB)
+        await self.three(digest)
+        self.saw(GET_blob=2)
+        self.assertEqual((await self.mirror.blob(digest)).cache_status, "docxy; hit")
+        self.saw()
 
     async def test_wrong_bytes(self) -> None:
         """Wrong bytes on the direct way are found too: the last one is withheld."""

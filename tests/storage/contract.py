@@ -22,6 +22,7 @@ from docxy.storage.interfaces import (
     IBlobReader,
     IBlobStore,
     IBlobWriter,
+    IScratch,
     State,
     StorageError,
     WriterBusy,
@@ -64,6 +65,9 @@ class StoreContract(Base):
         verifyObject(IBlobStore, self.store)
         verifyObject(IBlobWriter, writer)
         verifyObject(IBlobReader, reader)
+        scratch = await self.store.scratch()
+        verifyObject(IScratch, scratch)
+        scratch.close()
         reader.close()
         await writer.cancel()
 
@@ -417,3 +421,28 @@ class StoreContract(Base):
         await writer.write(data[KIB:])
         await writer.commit()
         self.assertEqual((await read_on(old), await read_on(new)), (data, data))
+
+    # -- bytes without a name
+
+    async def test_scratch(self) -> None:
+        """What was appended is read, from any offset and while more comes; it is no blob and not of the budget."""
+        scratch, other = await self.store.scratch(), await self.store.scratch()
+        self.addCleanup(other.close)
+        await scratch.append(b"0123")
+        self.assertEqual(await scratch.read(1, 2), b"12")
+        await scratch.append(b"456789")
+        await other.append(b"x")
+        self.assertEqual(await scratch.read(0, 100), b"0123456789")
+        self.assertEqual(await scratch.read(9, 100), b"9")
+        self.assertEqual((await self.store.used(), [stat async for stat in self.store.list()]), (0, []))
+        scratch.close()
+        scratch.close()
+
+    async def test_scratch_closed_at_work(self) -> None:
+        """It may be closed while something is appended and read."""
+        scratch = await self.store.scratch()
+        await scratch.append(bytes(300 * KIB))
+        works = [Deferred.fromCoroutine(work) for work in (scratch.append(b"x"), scratch.read(0, 300 * KIB))]
+        scratch.close()
+        for work in works:
+            await work

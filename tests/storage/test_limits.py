@@ -167,6 +167,31 @@ class FullDiskTests(OneDirectory):
         with self.assertRaises(StorageError):
             await reader.read(1000, 10)
 
+    async def test_scratch(self) -> None:
+        """What has no name leaves no file; a full disk is NoSpace; after the end it is a StorageError."""
+        store = self.store(100 << 20, self.mount("size=8m"))
+        scratch = await store.scratch()
+        self.assertEqual(os.listdir(store._tree.incoming_directory), [])
+        with self.assertRaises(NoSpace) as caught:
+            for _ in range(9):
+                await scratch.append(bytes(1 << 20))
+        self.assertIn("/incoming", str(caught.exception))
+        scratch.close()
+        for work in (scratch.append(b"x"), scratch.read(0, 1)):
+            with self.assertRaises(StorageError):
+                await work
+        again = await store.scratch()
+        await again.append(bytes(7 << 20))
+        again.close()
+
+    async def test_scratch_in_pieces(self) -> None:
+        """Where the system writes less at once than it was given, the rest follows."""
+        scratch, write = await self.store().scratch(), os.pwrite
+        self.addCleanup(scratch.close)
+        with mock.patch("os.pwrite", lambda file, data, offset: write(file, data[:1000], offset)):
+            await scratch.append(blob(10_500)[1])
+        self.assertEqual(await scratch.read(0, 20_000), blob(10_500)[1])
+
     async def test_reads_in_a_thread(self) -> None:
         """Where the page cache cannot be asked, reads go through threads and are the same."""
         store = self.store()
