@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 
 from docxy.errors import BadRequest
 from docxy.gate.addresses import peer
+from docxy.web.repeats import alike
 from docxy.web.respond import reply_error
 from docxy.web.token import MAX_FORM
 
@@ -68,26 +69,28 @@ class Channel(HTTPChannel):
     _between = True
     """Whether nothing of a request is here: what comes next is a head's first byte."""
     _head: bytes | None = None
-    """All of the one request that is being answered, if it came in one piece."""
+    """What the one request that is being answered is alike in, if all of it came in one piece."""
     _answer: list[bytes] | None = None
     """What was written of an answer that may be repeated."""
     _client = ""
 
     def dataReceived(self, data: bytes) -> None:
+        self._head = None
         if self._between:
-            repeat = self.site.repeats.get(data)
-            if repeat is not None:
-                HTTPChannel.resetTimeout(self)
-                self.transport.write(repeat.answer)
-                self.site.lines.write(f"{self._address()}{repeat.line}")
-                self.site.meter.answered(repeat.what, repeat.sent)
-                return
+            if data.find(b"\r\n\r\n") == len(data) - 4:
+                self._head = alike(data)
+                repeat = self.site.repeats.get(self._head)
+                if repeat is not None:
+                    HTTPChannel.resetTimeout(self)
+                    self.transport.write(repeat.answer)
+                    self.site.lines.write(f"{self._address()}{repeat.line}")
+                    self.site.meter.answered(repeat.what, repeat.sent)
+                    return
             # podman and skopeo try https first: a TLS hello on a plain port has no line's end, and
             # waiting for one would cost each of their first requests ten seconds.
             if data[:1] == b"\x16" and not self.requests:
                 self.transport.abortConnection()
                 return
-        self._head = data if self._between and data.find(b"\r\n\r\n") == len(data) - 4 else None
         self._between = False
         HTTPChannel.dataReceived(self, data)
 

@@ -1,16 +1,17 @@
-"""Answers to requests that are byte for byte like one that was just answered.
+"""Answers to requests that are like one that was just answered.
 
-The law: *an answer is repeated for at most a second, and only where the same bytes from anybody
+The law: *an answer is repeated for at most a second, and only where the same request from anybody
 would get it anew.*  So nothing of a request with credentials is kept, nor any answer that was not
 from the cache alone (`Request.repeat_for`), nor anything at all where an address or a login
 decides.  `Date`, `Age` and `ttl` count in seconds.
 
-Machines that start the same image at the same moment ask like this: the same client, the same
-version, the same names.
+Requests are alike when all bytes of their heads are the same but those of a few headers that
+docxy reads nowhere.  Machines that start the same image at the same moment ask like this.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from attrs import define, field, frozen
@@ -19,6 +20,10 @@ from docxy.metrics import Answered
 
 LONGEST = 1.0
 """Seconds."""
+UNREAD = ("User-Agent", "Accept-Encoding", "Accept-Language", "Traceparent", "Tracestate", "X-Request-Id")
+"""Headers that say who asks, or for what, and that no answer depends on."""
+# Not one that goes on in the next line, and not one that would be refused for its bytes.
+_UNREAD = re.compile(rb"\r\n(?:%b):[ -~]*(?=\r\n[^ \t])" % "|".join(UNREAD).encode(), re.IGNORECASE)
 MAX_HEAD = 4096
 MAX_ANSWER = 256 * 1024
 MAX_KEPT = 16 * 1024 * 1024
@@ -38,9 +43,14 @@ class Repeat:
     until: float
 
 
+def alike(head: bytes) -> bytes:
+    """What is the same of all requests that are alike; `head`: a whole one, with its empty line."""
+    return _UNREAD.sub(b"", head)
+
+
 @define
 class Repeats:
-    """The answers of this moment, by the bytes of the requests' heads."""
+    """The answers of this moment, by what `alike` says of the requests' heads."""
 
     _seconds: Callable[[], float]
     _kept: dict[bytes, Repeat] = field(init=False, factory=dict)

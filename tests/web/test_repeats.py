@@ -1,4 +1,4 @@
-"""Answers that are repeated: to the same bytes only, for a second only, and with everything a fresh one has."""
+"""Answers that are repeated: to requests that are alike, for a second, and with everything a fresh one has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from docxy.gate.interfaces import IGate
 from docxy.gate.open import OpenGate
 from docxy.metrics import Answered
 from docxy.web.channel import Request
-from docxy.web.repeats import LONGEST, MAX_ANSWER, MAX_HEAD, MAX_KEPT, Repeats
+from docxy.web.repeats import LONGEST, MAX_ANSWER, MAX_HEAD, MAX_KEPT, UNREAD, Repeats, alike
 from docxy.web.respond import reply
 from docxy.web.site import IDLE, RegistrySite
 
@@ -50,6 +50,23 @@ class RepeatsTests(SynchronousTestCase):
         self.keep(HEAD, b"answer", 1)
         for other in (HEAD[:-1], HEAD + b"x", HEAD.lower(), b""):
             self.assertIsNone(self.repeats.get(other))
+
+    def test_alike(self) -> None:
+        """Heads are alike when they differ in what no answer depends on, and in nothing else."""
+        for name in UNREAD:
+            for line in (f"{name}: x/1.0 (y)\r\n", f"{name.lower()}:\r\n"):
+                for head in (f"GET /a HTTP/1.1\r\n{line}Host: x\r\n\r\n", f"GET /a HTTP/1.1\r\nHost: x\r\n{line}\r\n"):
+                    self.assertEqual(alike(head.encode()), HEAD)
+        for line in (
+            "Accept: x",
+            "Range: bytes=0-1",
+            "X-User-Agent: x",
+            "User-Agent: x\r\n y",
+            "User-Agent: \xff",
+            "User-Agent",
+        ):
+            head = f"GET /a HTTP/1.1\r\n{line}\r\nHost: x\r\n\r\n".encode("latin-1")
+            self.assertEqual(alike(head), head)
 
     def test_bounded(self) -> None:
         """Large heads and answers are not kept; no more than the budget is, and nothing of earlier seconds."""
@@ -135,6 +152,18 @@ class ChannelTests(SynchronousTestCase):
         for connection in (first, second, first, second):
             self.assertEqual(self.ask(*connection), answer)
         self.assertEqual(self.leaf.asked, 1)
+
+    def test_alike(self) -> None:
+        """So does who differs in what is not read; what comes in two pieces, or with more behind it, is looked at."""
+        answer = self.ask(*self.connect(), HEAD[:-2] + b"User-Agent: a\r\n\r\n")
+        self.assertEqual(self.ask(*self.connect(), HEAD[:-2] + b"User-Agent: b\r\n\r\n"), answer)
+        self.assertEqual(self.leaf.asked, 1)
+        channel, _ = self.connect()
+        channel.dataReceived(HEAD[:-2] + b"User-Agent: c\r\n")
+        channel.dataReceived(b"\r\n")
+        self.assertEqual(self.leaf.asked, 2)
+        self.ask(*self.connect(), HEAD + b"User-Agent: c\r\n")
+        self.assertEqual(self.leaf.asked, 3)
 
     def test_logged(self) -> None:
         """Each is a line of the log, with the address of the client that asked."""
