@@ -7,7 +7,6 @@ docxy goes on as a pure proxy.
 from __future__ import annotations
 
 import functools
-import shutil
 from typing import Any
 
 from twisted.application.service import Service
@@ -19,16 +18,14 @@ from twisted.python.threadpool import ThreadPool
 
 from docxy.assembly import Cache
 from docxy.config import Config
+from docxy.storage.budget import default_budget
 from docxy.storage.catalog import Catalog
 from docxy.storage.filesystem import FilesystemStore
-from docxy.storage.index import Index
 from docxy.storage.interfaces import StorageError
 from docxy.storage.paths import Tree
 from docxy.storage.scrub import Scrubber
 
 THREADS = 8
-SHARE = 0.8
-"""Of what is free, where the operator set no size."""
 _PURGE_INTERVAL = 3600.0
 _UNSEEN = 90 * 24 * 3600.0
 _SHORT = 24 * 3600.0
@@ -97,28 +94,3 @@ def open_cache(config: Config, reactor: Any, first: bool = True) -> CacheService
     except (StorageError, OSError) as error:
         CacheService._log.error("going on WITHOUT a cache: {error}", error=error)
         return None
-
-
-def settled_size(config: Config) -> int | None:
-    """The bytes that all processes of one docxy go by; None when there is no cache, or none that can be used."""
-    if config.cache is None or config.cache_size is not None:
-        return config.cache_size
-    try:
-        return default_budget(config.cache)
-    except (StorageError, OSError):
-        return None
-
-
-def default_budget(directory: str) -> int:
-    """Bytes: a share of what is free and of what the cache has already."""
-    tree = Tree(directory)
-    tree.create()
-    index = Index(tree, 0)
-    try:
-        index.open()
-        kept = index.used()
-    except StorageError:
-        kept = 0
-    finally:
-        index.close()
-    return int(SHARE * (shutil.disk_usage(directory).free + kept))

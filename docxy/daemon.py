@@ -11,11 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from attrs import frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet import task
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.web.iweb import IAgent
 from twisted.web.server import Site
@@ -26,10 +24,11 @@ from docxy.allocator import give_back
 from docxy.assembly import build_site
 from docxy.caching import CacheService, open_cache
 from docxy.config import Config, Upstream
+from docxy.doors import Doors
 from docxy.gate.open import OpenGate
 from docxy.gate.threads import PasswordThreads
 from docxy.metrics import IMeter
-from docxy.serving import Door, Here, Watched
+from docxy.serving import Here, Watched
 from docxy.shared import Shared
 from docxy.storage.interfaces import StorageError
 from docxy.upstream.agent import LARGE_READS, SMALL_READS, make_agent
@@ -42,19 +41,6 @@ RELOAD_INTERVAL = 60.0
 """Seconds between two looks at the certificate's files."""
 
 _log = Logger()
-
-
-@frozen
-class Doors:
-    """The ports, and what they are for."""
-
-    front: Door
-    """HTTPS where there is a certificate, else plain HTTP."""
-    side: Door | None = None
-    """Plain HTTP that only redirects to HTTPS."""
-
-    def all(self) -> list[Door]:
-        return [self.front] if self.side is None else [self.front, self.side]
 
 
 def serve(
@@ -148,17 +134,6 @@ class Closing(Service):
     def stopService(self) -> Deferred[Any]:
         Service.stopService(self)
         return maybeDeferred(self._close)
-
-
-def derived_url(pair: tls.KeyPair | None, address: IAddress, config: Config, hostname: str) -> str:
-    """What clients call us, as far as we can know: by the certificate's name or the bound address."""
-    port = getattr(address, "port", None)
-    host = None if pair is None else pair.url_host()
-    if host is None:
-        host = getattr(address, "host", "")
-        host = hostname if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    scheme, default = ("http", 80) if pair is None else ("https", 443)
-    return f"{scheme}://{host}" if port in (None, default) else f"{scheme}://{host}:{port}"
 
 
 class CertificateWatch(Service):

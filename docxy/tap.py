@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -25,20 +26,17 @@ import docxy
 from docxy import tls
 from docxy.accesslog import Nowhere, open_lines
 from docxy.allocator import keep_memory
-from docxy.caching import settled_size
 from docxy.config import Config, ConfigError
-from docxy.daemon import Doors, derived_url, serve
+from docxy.doors import Door, Doors, Front, IServing, has_ipv6, shown_address, shown_endpoint
 from docxy.metrics import IMeter, NoMeter
 from docxy.option_table import OPTIONS
 from docxy.options import load
-from docxy.serving import Door, Front, IServing, has_ipv6, shown_address, shown_endpoint
 from docxy.shared import Shared
-from docxy.web.site import LoggedSite
-from docxy.workers.start import DoorStart, Start
-from docxy.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from docxy.workers.supervisor import Supervisor
 
 _log = Logger()
 
@@ -98,6 +96,7 @@ def makeService(options: Options) -> IService:
 
     config, pair = options.config, options.pair
     keep_memory()
+    _import(config, options.parent is not None and options.parent.get("uid") is not None)
     root = MultiService()
     _log.info("docxy {version}: {form}", version=docxy.__version__, form=form(config))
 
@@ -131,6 +130,8 @@ def makeService(options: Options) -> IService:
             context = None
             if pair is not None and config.cert is not None and config.key is not None:
                 context = tls.ReloadingContext(config.cert, config.key, pair)
+            from docxy.daemon import serve
+
             return serve(config, public_url, doors, context, Shared(meter=_metered(metrics)), reactor)
         except ConfigError as error:
             # A file that the user that the daemon became may not be allowed to read or to write.
@@ -140,6 +141,16 @@ def makeService(options: Options) -> IService:
         root.addService(CacheDirectory(config.cache, options.parent["uid"], options.parent["gid"]))
     root.addService(Front(doors.all() + ([] if metrics is None else [metrics]), start, config.timeouts.shutdown))
     return root
+
+
+def _import(config: Config, becomes_another: bool) -> None:
+    """Import what will be needed, and not the rest, which is large; later we may be a user who may not read it."""
+    if config.workers > 1 or config.metrics is not None:
+        pass
+    if config.workers == 1 or becomes_another:
+        pass
+    if becomes_another:
+        import jwt  # noqa: F401
 
 
 def _why_alone(doors: Doors) -> str | None:
@@ -156,7 +167,6 @@ def _metered(door: Door | None) -> IMeter:
     """Count in this process, and show it behind the door, if there is one."""
     if door is None:
         return NoMeter()
-    # Only here: it is large.
     from docxy.prometheus import Meter, own_registry
 
     registry = own_registry()
@@ -167,12 +177,17 @@ def _metered(door: Door | None) -> IMeter:
 def _show(door: Door, *registries: CollectorRegistry) -> None:
     """Serve metrics, without a line in the access log for each scrape."""
     from docxy.prometheus import Metrics
+    from docxy.web.site import LoggedSite
 
     door.serve(LoggedSite(Metrics(*registries), lines=Nowhere()))
 
 
 def _supervised(config: Config, pair: tls.KeyPair | None, doors: Doors, prints: bool, reactor: Any) -> Supervisor:
     """Workers that will serve; raises ConfigError for what would end each of them."""
+    from docxy.storage.budget import settled_size
+    from docxy.workers.start import DoorStart, Start
+    from docxy.workers.supervisor import Supervisor
+
     open_lines(config.access_log, reactor).close()
     _check_accounts(config)
     shares = [door.share() for door in doors.all()]
@@ -227,6 +242,17 @@ def _announce(config: Config, pair: tls.KeyPair | None, doors: Doors, public_url
     warning = None if pair is None else tls.expiry_warning(pair)
     if warning:
         _log.warn("{warning}", warning=warning)
+
+
+def derived_url(pair: tls.KeyPair | None, address: IAddress, config: Config, hostname: str) -> str:
+    """What clients call us, as far as we can know: by the certificate's name or the bound address."""
+    port = getattr(address, "port", None)
+    host = None if pair is None else pair.url_host()
+    if host is None:
+        host = getattr(address, "host", "")
+        host = hostname if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    scheme, default = ("http", 80) if pair is None else ("https", 443)
+    return f"{scheme}://{host}" if port in (None, default) else f"{scheme}://{host}:{port}"
 
 
 def form(config: Config) -> str:

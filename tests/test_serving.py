@@ -24,17 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from docxy.serving import (
-    CLOSE_GRACE,
-    CannotListen,
-    Door,
-    Front,
-    Here,
-    LateFactory,
-    Watched,
-    shown_address,
-    shown_endpoint,
-)
+from docxy.doors import CannotListen, Door, Front, LateFactory, shown_address, shown_endpoint
+from docxy.serving import CLOSE_GRACE, Here, Watched
 
 reactor: Any = _reactor
 

@@ -27,9 +27,8 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from docxy import __version__, tls
-from docxy.daemon import derived_url
 from docxy.option_table import OPTIONS
-from docxy.tap import Options
+from docxy.tap import Options, derived_url
 from tests.certificates import Issued, issue
 from tests.deployed import TOP, Daemon, bare_environment, fetch, free_port, start_docxy
 

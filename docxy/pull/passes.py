@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-import jwt
 from attrs import frozen
 
 from docxy.errors import UpstreamUnavailable
@@ -37,6 +36,9 @@ class Passes:
 
     def issue(self, repositories: Iterable[str]) -> str:
         """A pass for these repositories."""
+        # Only where there are passes: it is large.
+        import jwt
+
         now = int(self.catalog.seconds())
         claims = {
             "iss": _ISSUER,
@@ -57,6 +59,8 @@ class Passes:
 
         None when its Authorization does not even claim to be a pass.
         """
+        import jwt
+
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return None

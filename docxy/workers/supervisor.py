@@ -23,7 +23,7 @@ from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from docxy.serving import IServing
+from docxy.doors import IServing
 from docxy.shared import LocalSlots
 from docxy.workers.messages import Acquire, Quiet, Ready, Release, Tell
 from docxy.workers.start import CHANNEL, Start

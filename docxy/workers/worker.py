@@ -25,10 +25,10 @@ from zope.interface import implementer
 from docxy import tls
 from docxy.allocator import keep_memory
 from docxy.config import ConfigError
-from docxy.daemon import Doors, serve
+from docxy.daemon import serve
+from docxy.doors import Door, Doors, Front
 from docxy.gossip import Gossip
 from docxy.metrics import IMeter, NoMeter
-from docxy.serving import Door, Front
 from docxy.shared import ISlots, Shared
 from docxy.workers.messages import Acquire, Quiet, Ready, Release, Tell
 from docxy.workers.start import CHANNEL, Start
