@@ -13,6 +13,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -144,13 +145,21 @@ def makeService(options: Options) -> IService:
 
 
 def _import(config: Config, becomes_another: bool) -> None:
-    """Import what will be needed, and not the rest, which is large; later we may be a user who may not read it."""
-    if config.workers > 1 or config.metrics is not None:
-        pass
+    """Import what will be needed, and not the rest, which is large.
+
+    A daemon that becomes another user imports all that it may need: that user may not read it.
+    """
+    modules = []
+    if config.workers > 1:
+        modules.append("docxy.workers.supervisor")
     if config.workers == 1 or becomes_another:
-        pass
+        modules.append("docxy.daemon")
+    if config.metrics is not None:
+        modules += ["docxy.prometheus", "docxy.web.site"]
     if becomes_another:
-        import jwt  # noqa: F401
+        modules += ["jwt", "docxy.gate.make"]
+    for module in modules:
+        import_module(module)
 
 
 def _why_alone(doors: Doors) -> str | None:

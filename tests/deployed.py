@@ -68,14 +68,14 @@ def bare_environment(**more: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k not in VARIABLES}, **more}
 
 
-def fetch(url: str) -> tuple[int, Message, bytes]:
+def fetch(url: str, **headers: str) -> tuple[int, Message, bytes]:
     """Status, headers and body; raises OSError when nobody answers.  Certificates are not checked."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(url, timeout=5) as response:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=5) as response:
             return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -6,6 +6,7 @@ loopback, and no upstream is asked for anything.
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import re
@@ -31,6 +32,7 @@ from docxy.option_table import OPTIONS
 from docxy.tap import Options, derived_url
 from tests.certificates import Issued, issue
 from tests.deployed import TOP, Daemon, bare_environment, fetch, free_port, start_docxy
+from tests.gate.harness import hashed
 
 AS_SYSTEMD = """
 import os, sys
@@ -404,12 +406,21 @@ class ServedTests(Case):
         parent.chmod(0o755)
         cache = parent / "docxy"
         args += [f"--https-port={port}", "--http-port=0", "--interface=127.0.0.1", "--cache", str(cache)]
+        metrics = free_port()
+        accounts = cache.with_name("htpasswd")
+        accounts.write_text(f"alice:{hashed('secret')}\n")
+        config = self.directory / "docxy.toml"
+        config.write_text(f'[access]\nhtpasswd = "{accounts}"\n')
+        args += [f"--metrics-port={metrics}", "--config", str(config)]
         daemon = Daemon(
             self,
             [*TWISTD, "-n", "--pidfile=", f"--uid={nobody.pw_uid}", f"--gid={nobody.pw_gid}", "docxy", *args],
             env=bare_environment(PYTHONPATH=str(TOP), PYTHONDONTWRITEBYTECODE="1"),
         )
         daemon.healthy(f"https://127.0.0.1:{port}/health")
+        self.assertEqual(fetch(f"http://127.0.0.1:{metrics}/metrics")[0], 200)
+        basic = base64.b64encode(b"alice:secret").decode()
+        self.assertEqual(fetch(f"https://127.0.0.1:{port}/auth/token", Authorization=f"Basic {basic}")[0], 200)
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         self.assertIn(f"Uid:\t{nobody.pw_uid}\t{nobody.pw_uid}\t{nobody.pw_uid}", status)
         self.assertEqual(cache.stat().st_uid, nobody.pw_uid)

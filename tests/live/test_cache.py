@@ -25,6 +25,8 @@ from tests.live.images import LARGE
 
 CLIENTS = 100
 KILLS = 8
+ONE_FETCH = ("--no-prefetch", "--fetch-connections=1")
+"""Whole layers over one connection each, when a client asks."""
 
 
 class CacheTestCase(LiveTestCase):
@@ -83,7 +85,7 @@ class FanOutTests(CacheTestCase):
         """100 clients on one cold layer cost one GET of exactly its bytes; none waits for the end of the fill."""
 
         async def check() -> None:
-            docxy = self.started(self.shared.new_docxy("none", False, options=("--no-prefetch",)))
+            docxy = self.started(self.shared.new_docxy("none", False, options=ONE_FETCH))
             self.slowly()
             # docxy's token is in hand then, so that the registry's 401 is not counted.
             self.assertEqual(self.ask(docxy, "/v2/library/large/manifests/latest")[0].status, 200)
@@ -101,14 +103,36 @@ class FanOutTests(CacheTestCase):
 
         return checked(check())
 
+    def test_hundred_clients_over_several_connections(self) -> Deferred[None]:
+        """So do parts of it, over connections that the upstream limits each: together they are its bytes."""
+
+        async def check() -> None:
+            docxy = self.started(self.shared.new_docxy("none", False, options=("--no-prefetch",)))
+            self.slowly()
+            with self.bed.watch_blobs() as blobs:
+                all_of_them = await self.fetch(*[docxy] * CLIENTS)
+                asked = blobs.requests()
+            self.assertEqual([fetched for fetched in all_of_them if not fetched.whole], [])
+            parts = sorted(
+                tuple(map(int, request.range.removeprefix("bytes=").split("-"))) for request in asked if request.range
+            )
+            self.assertEqual([request.status for request in asked if not request.range], [200])
+            self.assertGreater(len(parts), 2)
+            # Each begins where the one before it ended, the first where the one connection was given up.
+            self.assertEqual([first for first, _ in parts[1:]], [last + 1 for _, last in parts[:-1]])
+            self.assertEqual(parts[-1][1] + 1, self.size)
+            # What was on its way on the first connection when the others had the rest.
+            self.assertLess(sum(request.sent for request in asked), 1.05 * self.size)
+
+        return checked(check())
+
     def test_two_processes(self) -> Deferred[None]:
         """Two daemons on one directory, asked for one cold layer at once, cost one GET of its bytes."""
 
         async def check() -> None:
             cache = self.shared.new_directory("cache")
             pair = [
-                self.started(self.shared.new_docxy("none", False, cache=cache, options=("--no-prefetch",)))
-                for _ in range(2)
+                self.started(self.shared.new_docxy("none", False, cache=cache, options=ONE_FETCH)) for _ in range(2)
             ]
             for docxy in pair:
                 self.assertEqual(self.ask(docxy, "/v2/library/large/manifests/latest")[0].status, 200)
@@ -128,7 +152,7 @@ class CrashTests(CacheTestCase):
         """Killed again and again in the middle of a fill, docxy goes on with what it has; no byte is ever wrong."""
 
         async def check() -> None:
-            docxy = self.shared.new_docxy("none", False, options=("--no-prefetch",))
+            docxy = self.shared.new_docxy("none", False, options=ONE_FETCH)
             self.addCleanup(docxy.stop)
             self.slowly()
             moments = random.Random("kill")
@@ -152,19 +176,48 @@ class CrashTests(CacheTestCase):
             # Without what was kept, all that was sent before the last start would be sent again.
             self.assertLess(sent, self.size + 0.35 * spent * SLOW)
             self.assertGreaterEqual(len(resumed), KILLS // 2)
-            cache = docxy.cache_directory
-            assert cache is not None
-            # The last byte is shown before the file has its final name.
-            for _ in range(100):
-                if not list((cache / "incoming").iterdir()):
-                    break
-                await self.wait(0.1)
-            self.assertEqual(list((cache / "incoming").iterdir()), [], "a fill was left behind")
-            (again,) = await self.fetch(docxy)
-            self.assertTrue(again.whole)
-            self.assertEqual(_digests_that_lie(cache), [])
+            await self.check_nothing_left(docxy)
 
         return checked(check())
+
+    def test_killed_in_fills_over_several_connections(self) -> Deferred[None]:
+        """Nor when what was fetched ahead is lost with it."""
+
+        async def check() -> None:
+            docxy = self.shared.new_docxy("none", False, options=("--no-prefetch",))
+            self.addCleanup(docxy.stop)
+            self.slowly()
+            with self.bed.watch_blobs() as blobs:
+                # While there is one connection, while there are some.
+                for alive in (0.3, 0.9, 1.2):
+                    docxy.start()
+                    fetching = self.fetch(docxy)
+                    await self.wait(alive)
+                    docxy.daemon.kill()
+                    (fetched,) = await fetching
+                    self.assertFalse(fetched.wrong, f"{fetched}")
+                docxy.start()
+                (last,) = await self.fetch(docxy)
+                starts = {request.range.removeprefix("bytes=").partition("-")[0] for request in blobs.requests()}
+            self.assertEqual((last.whole, last.wrong), (True, False))
+            self.assertGreater(len(starts), 4)
+            await self.check_nothing_left(docxy)
+
+        return checked(check())
+
+    async def check_nothing_left(self, docxy: Docxy) -> None:
+        """Nothing is incoming, the layer is whole, and every blob hashes to its name."""
+        cache = docxy.cache_directory
+        assert cache is not None
+        # The last byte is shown before the file has its final name.
+        for _ in range(100):
+            if not list((cache / "incoming").iterdir()):
+                break
+            await self.wait(0.1)
+        self.assertEqual(list((cache / "incoming").iterdir()), [], "a fill was left behind")
+        (again,) = await self.fetch(docxy)
+        self.assertTrue(again.whole)
+        self.assertEqual(_digests_that_lie(cache), [])
 
 
 def _digests_that_lie(cache: Path) -> list[str]:
