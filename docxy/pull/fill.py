@@ -186,8 +186,9 @@ class Fill:
 
 
 def _sends_parts(answer: BlobResponse) -> bool:
-    """Whether whoever answered says that it can be asked for ranges (RFC 9110 section 14.3)."""
-    return "bytes" in (answer.response.header("Accept-Ranges") or "").lower()
+    """Whether whoever answered can be asked for ranges: it says so (RFC 9110 section 14.3), or just was."""
+    header = answer.response.header("Accept-Ranges") or ""
+    return "bytes" in header.lower() or (answer.span is not None and answer.span.first > 0)
 
 
 def resume_from(writer: IBlobWriter) -> Range | None:

@@ -267,6 +267,8 @@ class Upstream(Recorder, Content):
         if first > last:
             return oci_error(416, "RANGE_INVALID", headers={"Content-Range": f"bytes */{body.size}"})
         length = last - first + 1
+        # nginx does not say so where it sends a part.
+        headers.pop("Accept-Ranges")
         headers.update({"Content-Length": str(length), "Content-Range": f"bytes {first}-{last}/{body.size}"})
         return Answer(206, headers, body, first, length)
 

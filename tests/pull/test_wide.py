@@ -457,6 +457,7 @@ class Fetched(FetchedCase):
         self.upstream.requests.clear()
         await self.pulled()
         self.assertTrue(self.upstream.select("blob")[0].headers["range"].startswith("bytes="))
+        self.assertGreater(len(self.ranges()), 2)
 
 
 class FetchedToDisk(Fetched):
