@@ -319,7 +319,7 @@ class ErrorsTests(SynchronousTestCase):
 
     def test_codes(self) -> None:
         """Every status and code that docxy answers is explained, and no other."""
-        import_module("docxy.tap")  # and with it every module that may have an error of its own
+        import_module("docxy.daemon")  # and with it every module that may have an error of its own
         kinds: list[type[RegistryError]] = [RegistryError, *subclasses(RegistryError)]
         known = {(kind.status, kind.code) for kind in kinds if kind.__module__.startswith("docxy.")}
         for name in READMES:

@@ -151,10 +151,14 @@ class Part:
         while self.first + self.got <= position:
             if self.error is not None:
                 raise self.error
-            self._waiting = Deferred(lambda _: None)
+            self._waiting = Deferred(lambda _: self._forget())
             await self._waiting
         assert self.scratch is not None
         return await self.scratch.read(position - self.first, min(PIECE, self.first + self.got - position))
+
+    def _forget(self) -> None:
+        """Whoever was waiting is not any more."""
+        self._waiting = None
 
     @property
     def is_whole(self) -> bool:

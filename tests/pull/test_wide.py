@@ -6,13 +6,14 @@ the fake upstream, with everything that may go wrong on the way.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -328,6 +329,20 @@ class WideBodyTests(SynchronousTestCase):
         self.body.close()
         self.assertEqual((self.first.closed, self.lines[0].closed), (True, True))
         self.assertEqual([self.lanes.take().called for _ in range(9)], [True] * 8 + [False])
+
+    def test_closed_while_waiting(self) -> None:
+        """Whoever waits for a part may be cancelled, and all ends as well as without."""
+        self.widened()
+        self.first.give(SIZE)
+        self.lines[0].give(1)
+        self.assertNoResult(self.reading)
+        self.reading.cancel()
+        self.assertIsInstance(self.error, CancelledError)
+        self.body.close()
+        self.assertTrue(self.lines[0].closed)
+        # An error that nobody handled is logged then.
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_shared(self) -> None:
         """All blobs of an upstream together get so many connections; one more begins when another gives it back."""
