@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+import platform
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 
-from bench.processes import HOST
-
 REPOSITORY = "bench/content"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+ACCEPT = ", ".join(
+    (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+        "*/*",
+    )
+)
+"""What containerd asks for manifests with."""
 _PIECE = 1 << 20
 
 
@@ -35,9 +47,9 @@ class Blob:
 
 @define
 class Content:
-    """Makes and pushes; `log` is what the upstream prints."""
+    """Makes and pushes; `url` is the registry's, `log` is what it prints."""
 
-    port: int
+    url: str
     log: Path
     _noise: bytes = field(factory=lambda: os.urandom(16 * _PIECE), init=False)
 
@@ -48,34 +60,42 @@ class Content:
         for piece in self._pieces(mark, size):
             hasher.update(piece)
         blob = Blob(f"sha256:{hasher.hexdigest()}", size)
-        status, answer, location = self._ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
-        if status != 202:
-            raise PushFailed(f"{status} {answer!r}")
-        parts = urlsplit(location)
-        path = f"{parts.path}?{parts.query}&digest={blob.digest}"
-        self._put(path, self._pieces(mark, size), size, "application/octet-stream")
+        self._upload(blob, REPOSITORY, self._pieces(mark, size))
         return blob
 
     def manifest(self) -> str:
         """The path of one with ten layers, about 2 KB."""
         config, layer = self.blob(1024), self.blob(1024)
-        described = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": 1024}
-        body = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST_TYPE,
-                "config": {
-                    "mediaType": "application/vnd.docker.container.image.v1+json",
-                    "size": config.size,
-                    "digest": config.digest,
-                },
-                "layers": [{**described, "digest": layer.digest}] * 10,
-            },
-            indent=1,
-        ).encode()
+        body = _manifest(config, [layer] * 10)
         path = f"/v2/{REPOSITORY}/manifests/sha256:{hashlib.sha256(body).hexdigest()}"
         self._put(path, iter([body]), len(body), MANIFEST_TYPE)
         return path
+
+    def tag(self, manifest: str) -> str:
+        """The path of a tag `latest` for the manifest at a path."""
+        _, body, _ = self._ask("GET", manifest, headers={"Accept": MANIFEST_TYPE})
+        path = f"/v2/{REPOSITORY}/manifests/latest"
+        self._put(path, iter([body]), len(body), MANIFEST_TYPE)
+        return path
+
+    def image(self, repository: str, sizes: Sequence[int]) -> str:
+        """`repository:latest`, with a layer of each of these sizes that a container engine can unpack."""
+        layers, names = [], []
+        for number, size in enumerate(sizes):
+            layer, name = _layer(f"file{number}", os.urandom(size))
+            layers.append(self._push(layer, repository))
+            names.append(name)
+        config = json.dumps(
+            {
+                "architecture": architecture(),
+                "os": "linux",
+                "config": {},
+                "rootfs": {"type": "layers", "diff_ids": names},
+            }
+        ).encode()
+        body = _manifest(self._push(config, repository), layers)
+        self._put(f"/v2/{repository}/manifests/latest", iter([body]), len(body), MANIFEST_TYPE)
+        return f"{repository}:latest"
 
     def sent(self, blob: Blob) -> int:
         """Bytes of a blob that the upstream has sent since it started, as its access log has it."""
@@ -86,6 +106,19 @@ class Content:
                 if found:
                     sent += int(rest.split()[1])
         return sent
+
+    def _push(self, data: bytes, repository: str) -> Blob:
+        blob = Blob(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+        self._upload(blob, repository, iter([data]))
+        return blob
+
+    def _upload(self, blob: Blob, repository: str, pieces: Iterator[bytes | memoryview]) -> None:
+        status, answer, location = self._ask("POST", f"/v2/{repository}/blobs/uploads/")
+        if status != 202:
+            raise PushFailed(f"{status} {answer!r}")
+        parts = urlsplit(location)
+        path = f"{parts.path}?{parts.query}&digest={blob.digest}"
+        self._put(path, pieces, blob.size, "application/octet-stream")
 
     def _pieces(self, mark: bytes, size: int) -> Iterator[memoryview]:
         yield memoryview(mark)[:size]
@@ -108,10 +141,43 @@ class Content:
         body: Iterator[bytes | memoryview] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes, str]:
-        connection = HTTPConnection(HOST, self.port, timeout=120)
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=120)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return response.status, response.read(), response.getheader("Location", "")
         finally:
             connection.close()
+
+
+def _manifest(config: Blob, layers: Sequence[Blob]) -> bytes:
+    """Of Docker's kind."""
+
+    def described(blob: Blob, kind: str) -> dict[str, object]:
+        return {"mediaType": f"application/vnd.docker.{kind}", "size": blob.size, "digest": blob.digest}
+
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": described(config, "container.image.v1+json"),
+            "layers": [described(layer, "image.rootfs.diff.tar.gzip") for layer in layers],
+        },
+        indent=1,
+    ).encode()
+
+
+def _layer(name: str, data: bytes) -> tuple[bytes, str]:
+    """A layer with one file, and the digest of its tar."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    # Noise does not get smaller; level 1 finds that out fastest.
+    return gzip.compress(tar.getvalue(), 1), f"sha256:{hashlib.sha256(tar.getvalue()).hexdigest()}"
+
+
+def architecture() -> str:
+    """This machine's, as images name it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

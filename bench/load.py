@@ -1,4 +1,5 @@
-"""Clients: curl to /dev/null, wrk, one that looks for the first byte, and many that take nothing.
+"""Clients: curl to /dev/null, one that has the kernel discard what comes, wrk, one that looks for the
+first byte, and many that take nothing.
 
 The law: a transfer that is not whole, or a request that is not answered with 200, raises
 LoadFailed, and is never a figure.
@@ -8,19 +9,29 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
+from OpenSSL import SSL
 
 CIPHER = "TLS_AES_256_GCM_SHA384"
 """The same for all, or Go's and OpenSSL's preferences would be compared."""
+UNALIKE = Path(__file__).with_name("unalike.lua")
+"""Makes each of wrk's requests another one."""
+_PATIENCE = 60
+"""Seconds."""
+_RECORD, _RECORD_MORE = 16384, 22
+"""Bytes of the largest TLS record, and those around them (RFC 8446 section 5.2)."""
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
@@ -69,10 +80,74 @@ def crowd(curl: str, url: str, size: int, clients: int, ca: Path) -> Transfer:
     return Transfer(got, max(float(took) for _, took in lines), cpu)
 
 
-def small(wrk: str, url: str, seconds: int, accept: str) -> Requests:
-    """64 connections that are kept, one thread."""
+def drain(url: str, size: int, clients: int, ca: Path) -> Transfer:
+    """Get a blob over as many connections at once and have the kernel discard it.
+
+    What comes over TLS is not even decrypted: the server's work is the same, the client has none.
+    """
+    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        for got in pool.map(_drained, [urlsplit(url)] * clients, [size] * clients, [ca] * clients):
+            _whole(min(got, size), size, url)
+    took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    return Transfer(size * clients, took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _drained(url: SplitResult, size: int, ca: Path) -> int:
+    """Bytes that came: of the body, or of the TLS records with it."""
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        # Blocking, as OpenSSL needs it, and yet not for ever.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _PATIENCE, 0))
+        got = 0
+        if url.scheme == "https":
+            _secured(connection, ca).sendall(_request(url))
+            size += -(-size // _RECORD) * _RECORD_MORE
+        else:
+            connection.sendall(_request(url))
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                piece = connection.recv(65536)
+                if not piece:
+                    break
+                answer += piece
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise LoadFailed(f"{url.geturl()}: {answer[:200]!r}")
+            got = len(answer.partition(b"\r\n\r\n")[2])
+        room = bytearray(4 << 20)
+        while got < size and (count := connection.recv_into(room, 0, socket.MSG_TRUNC)):
+            got += count
+        return got
+
+
+def _secured(connection: socket.socket, ca: Path) -> SSL.Connection:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.load_verify_locations(str(ca))
+    context.set_verify(SSL.VERIFY_PEER)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_tls13_ciphersuites(CIPHER.encode())
+    tls = SSL.Connection(context, connection)
+    tls.set_connect_state()
+    tls.do_handshake()
+    return tls
+
+
+def small(wrk: str, url: str, seconds: int, accept: str, script: Path | None = None) -> Requests:
+    """64 connections that are kept, one thread.  `script`: makes the requests, if they are not all the same."""
     started = time.monotonic()
-    command = [wrk, "-t1", "-c64", f"-d{seconds}s", "--latency", "-H", f"Accept: {accept}", url]
+    scripted = [] if script is None else ["-s", str(script)]
+    command = [
+        wrk,
+        "-t1",
+        "-c64",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+        "--latency",
+        *scripted,
+        "-H",
+        f"Accept: {accept}",
+        url,
+    ]
     output, cpu = _end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return requests(output, cpu / (time.monotonic() - started))
 
@@ -118,11 +193,15 @@ def stalled(url: str, clients: int, ca: Path) -> Iterator[None]:
 def _asking(url: str, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
     parts = urlsplit(url)
     with ExitStack() as stack:
-        connection = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=60))
+        connection = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=_PATIENCE))
         if context is not None:
             connection = stack.enter_context(context.wrap_socket(connection, server_hostname=parts.hostname))
-        connection.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(_request(parts))
         yield connection
+
+
+def _request(url: SplitResult) -> bytes:
+    return f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode()
 
 
 def _curl(curl: str, ca: Path) -> list[str]:

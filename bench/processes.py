@@ -39,8 +39,8 @@ class Server:
 
     name: str
     argv: Sequence[str]
-    ports: Sequence[int]
-    """All of them take connections once it has started."""
+    ports: Sequence[int | Path]
+    """TCP's, or Unix sockets; all of them take connections once it has started."""
     log: Path
     """What it prints."""
     environ: Mapping[str, str] = field(factory=dict)
@@ -81,7 +81,11 @@ class Server:
 
     def rss(self) -> float:
         """Resident bytes of all its processes; what they share counts for each."""
-        return sum(int(fields[21]) for fields in self._stats()) * float(_PAGE)
+        return sum(self.each_rss())
+
+    def each_rss(self) -> list[float]:
+        """Resident bytes of each of its processes."""
+        return [int(fields[21]) * float(_PAGE) for fields in self._stats()]
 
     def settle(self, seconds: float = 20.0) -> None:
         """Return when it has done nothing for 0.3 s: some go on storing when the client has all."""
@@ -107,9 +111,13 @@ class Server:
                 yield fields
 
 
-def _accepts(port: int) -> bool:
+def _accepts(port: int | Path) -> bool:
     try:
-        socket.create_connection((HOST, port), timeout=1).close()
+        if isinstance(port, int):
+            socket.create_connection((HOST, port), timeout=1).close()
+        else:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(port))
     except OSError:
         return False
     return True

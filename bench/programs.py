@@ -18,6 +18,9 @@ PACKAGES: Mapping[str, str] = {
     "docker-registry": "docker-registry",
     "wrk": "wrk",
     "curl": "curl",
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "skopeo": "skopeo",
 }
 """By program, the Debian package that has it."""
 TOP = Path(__file__).resolve().parent.parent
@@ -35,7 +38,29 @@ def complaint(found: Mapping[str, str]) -> str | None:
     missing = [name for name in PACKAGES if name not in found]
     if not missing:
         return None
-    return f"missing: {', '.join(missing)}; apt-get install {' '.join(PACKAGES[name] for name in missing)}"
+    return f"missing: {', '.join(missing)}; --install does: apt-get install {' '.join(packages(found))}"
+
+
+def packages(found: Mapping[str, str]) -> list[str]:
+    """Those that have what is missing."""
+    return sorted({package for name, package in PACKAGES.items() if name not in found})
+
+
+def install(found: Mapping[str, str]) -> None:
+    """Install them, as root or with sudo.  Raises subprocess.CalledProcessError."""
+    wanted = packages(found)
+    if "docker.io" in wanted and _has("docker-cli"):
+        # Where docker's command line is a package of its own (Debian 13).
+        wanted.append("docker-cli")
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
+    subprocess.run([*as_root, *quiet, "update"], check=True)
+    subprocess.run([*as_root, *quiet, "install", "--no-install-recommends", *wanted], check=True)
+
+
+def _has(package: str) -> bool:
+    """Whether there is such a package to be installed."""
+    return subprocess.run(["apt-cache", "show", package], capture_output=True, check=False).returncode == 0
 
 
 def versions(found: Mapping[str, str]) -> dict[str, str]:
@@ -48,6 +73,8 @@ def versions(found: Mapping[str, str]) -> dict[str, str]:
         "docker-registry": _said([found["docker-registry"], "--version"], r"(\d\S+)\s*$"),
         "curl": _said([found["curl"], "--version"], r"curl (\S+)"),
         "wrk": _said([found["wrk"], "-v"], r"wrk (?:debian/)?(\S+)"),
+        "docker": _said([found["docker"], "--version"], r"version ([^\s,]+)"),
+        "skopeo": _said([found["skopeo"], "--version"], r"version (\S+)"),
         "OpenSSL": _said([found["curl"], "--version"], r"OpenSSL/(\S+)"),
     }
 

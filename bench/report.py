@@ -9,11 +9,11 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from bench.rows import RATE, SPEED, Measured, Row, Sizes
+from bench.lab import RATE, SPEED, Measured, Row, Sizes
 from bench.stats import Samples, Summary, Verdict, bar, number, table
 
-NAMES = ("docxy", "nginx", "proxy", "registry")
-"""In the order of columns; what they are, `bench.servers` says."""
+NAMES = ("docxy", "nginx", "proxy", "registry", "direct", "one", "few")
+"""In the order of columns; what they are, `bench.servers` and the rows say."""
 NOTES = Path(__file__).with_name("notes.md")
 """What no program can write: why a row is behind, and what is not measured yet."""
 
@@ -43,8 +43,8 @@ class Run:
     sizes: Sizes
     loads: tuple[float, float]
     """The machine's load average before and after."""
-    skipped: Sequence[str] = ()
-    """Titles of rows for which there was no time."""
+    missing: Mapping[str, str] = field(factory=dict)
+    """Why, by the titles of rows that were not measured."""
     when: datetime = field(factory=lambda: datetime.now(timezone.utc))
 
     def title(self) -> str:
@@ -72,14 +72,16 @@ def text(results: Sequence[Result], run: Run) -> str:
     parts = [f"{result.row.title}\n{figures(result)}" for result in results]
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     about = f"{run.machine}; load average {run.loads[0]:.2f} before, {run.loads[1]:.2f} after\n{versions}"
-    return "\n\n".join([*parts, about]) + "\n" + _skipped(run)
+    return "\n\n".join([*parts, about]) + "\n" + _missing(run)
 
 
 def document(results: Sequence[Result], run: Run) -> str:
     """For docs/performance.md."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    mib = run.sizes.blob >> 20
-    small = run.sizes.small_blob >> 20
+    sizes = run.sizes
+    mib, crowd, small, image = (
+        size >> 20 for size in (sizes.blob, sizes.crowd_blob, sizes.small_blob, sum(sizes.layers))
+    )
     tables = "\n\n".join(f"### {result.row.title}\n\n{figures(result)}" for result in results)
     return f"""# Performance
 
@@ -103,37 +105,56 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 ## Summary
 
 {summary(results)}
-{_skipped(run)}
+{_missing(run)}
 {charts(results)}
 
 ## Methods
 
 - All servers run at the same time and are asked in turn, A B C A B C …, after a round
   to warm up that is not counted. A cell has the median, and the least and the most.
-- docxy is one process, nginx has one worker, docker-registry is one process that may
-  use all cores. Each writes its access log to a file. The rest is as their defaults
-  are; `bench/servers.py` has the settings.
+- docxy is one process (`--workers 1`), except in the rows that say so; nginx has one
+  worker, docker-registry is one process that may use all cores. Each writes its access
+  log to a file. The rest is as their defaults are; `bench/servers.py` has the settings.
 - The upstream of all is one docker-registry with random blobs, on the same machine.
+- Before the first row the page cache is made to take all free memory: a virtual machine
+  waits for its host when it touches memory for the first time.
 - Transfers are curl's, HTTP/1.1, to /dev/null; the time is that of the slowest client's
   transfers, without the start of the program. Blobs have {mib} MiB, those wanted by many
-  at once and that of the first byte {small} MiB. One client gets a cached blob
+  at once {crowd} MiB, that of the first byte {small} MiB. One client gets a cached blob
   twice on one connection; four clients get it once each.
-- HTTPS is TLS 1.3, ECDSA P-256, `TLS_AES_256_GCM_SHA384` for transfers. wrk leaves
-  the choice to the server.
-- Small requests are wrk's: 64 connections that are kept, one thread, {run.sizes.wrk_seconds} s.
 - CPU-s/GiB is user and system time of all processes of the server, from
   `/proc/<pid>/stat`; of a cold blob until the server rests, as docker-registry goes on
   storing when the client has all. The client's own is beside it: on few cores a client
   that needs a core bounds what a server can show.
+- So the cached blob is measured a second time, with clients whose kernel discards what
+  comes (`MSG_TRUNC`): it is not copied, and over TLS not decrypted. They take next to no
+  time of their own, and what is seen is the server.
+- HTTPS is TLS 1.3, ECDSA P-256, `TLS_AES_256_GCM_SHA384` for transfers. wrk leaves
+  the choice to the server.
+- Small requests are wrk's: 64 connections that are kept, one thread, {sizes.wrk_seconds} s, with the
+  headers of containerd. Requests of which no two are the same differ in a header that
+  counts up; they show what a server does that can keep no answer.
 - A cold blob is a new one in each round. Before the next measurement all is written to
   disk (`sync`).
 - Upstream bytes are what the upstream's access log says it sent of that blob. Warm time
   is what the same clients need right after, from the cache.
 - First byte: from a request on an open connection to the first byte of the body, beside
   the same from the upstream itself in the same round.
-- Memory is resident memory of all processes of a server. The stalled clients ask for the
-  cached blob of {mib} MiB and read nothing; the most within 3 s counts, after the rows before it
-  in the tables.
+- Whole images have {len(sizes.layers)} layers, {image} MiB together, new ones in each round, pulled by
+  `docker pull` into an empty store and by `skopeo copy` into a directory, the upstream
+  behind a relay that makes a round trip and a connection slow. `direct` is the same
+  client without a mirror, through the same relay.
+- Many blobs: `docxy` has a cache of {sizes.many:,} blobs of 1 KiB, `few` is docxy with {sizes.few:,}.
+  Both are full, so that each new blob makes an old one go, and both are started anew in
+  each round. Hits are of 1,000 blobs that were not asked for before.
+- Two workers (`docxy`) beside one (`one`): all of them share the cores with the clients.
+- Memory is resident memory of all processes of a server; that of workers, of the largest
+  of them. The {sizes.stalled} stalled clients ask for the cached blob of {mib} MiB and read nothing; the
+  most within 3 s counts, after the rows before it in the tables.
+- Memory under load: for {sizes.soak_minutes:g} minutes two fresh docxys, one with each scheme, have at
+  the same time cold blobs, cached blobs, clients that break off, and small requests that
+  are all different, with a cache that is always full. The end is the last tenth of the
+  time, early is its second tenth.
 
 ## Figures
 
@@ -160,10 +181,11 @@ def summary(results: Sequence[Result]) -> str:
     return f"{head} docxy is behind in:\n\n{shown}"
 
 
-def _skipped(run: Run) -> str:
-    if not run.skipped:
+def _missing(run: Run) -> str:
+    if not run.missing:
         return ""
-    return "\nNot measured in this run, for want of time:\n\n" + "".join(f"- {title}\n" for title in run.skipped)
+    lines = "".join(f"- {title}: {' '.join(why.split())[:200]}\n" for title, why in run.missing.items())
+    return f"\nNot measured in this run:\n\n{lines}"
 
 
 def charts(results: Sequence[Result]) -> str:

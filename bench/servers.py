@@ -3,10 +3,11 @@
 ::
 
     curl, wrk -> docxy, nginx, proxy -> registry
+    docker, skopeo -> docxy, proxy -> far (a slow line) -> registry
 
 `registry` is Debian's docker-registry with the content, `proxy` the same program as a
-pull-through mirror.  nginx has one worker; docxy is one process; docker-registry is one
-process that takes all cores.  Each writes its access log to a file, as by default.
+pull-through mirror.  nginx has one worker; docxy is one process, unless a row says otherwise;
+docker-registry is one process that takes all cores.  Each writes its access log to a file.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
-from bench import certificate
 from bench.processes import HOST, Server, free_port
 from bench.programs import TOP
 
@@ -34,106 +34,110 @@ class Target:
 
 @frozen
 class Stage:
-    """All servers: those to start, and by scheme and name those to ask."""
+    """The servers of most rows, by scheme and name."""
 
-    registry: Server
-    """The upstream of the others: to be started first, so that content can be pushed."""
-    others: tuple[Server, ...]
     targets: Mapping[str, Mapping[str, Target]]
-    ca: Path
 
     @property
-    def servers(self) -> tuple[Server, ...]:
-        return (self.registry, *self.others)
+    def registry(self) -> Server:
+        """The upstream of the others: to be started first, so that content can be pushed."""
+        return self.targets["http"]["registry"].server
+
+    @property
+    def servers(self) -> list[Server]:
+        """Each once, in the order of their start."""
+        servers = [target.server for by_name in self.targets.values() for target in by_name.values()]
+        return [self.registry, *{id(each): each for each in servers if each is not self.registry}.values()]
 
 
-def build(directory: Path, found: Mapping[str, str], schemes: frozenset[str], profile: Path | None) -> Stage:
-    """Write all settings below a directory.  `profile`: where docxy's profiles go, if it is to be profiled."""
-    cert, key = certificate.make(directory)
-    pairs: dict[str, tuple[Path, Path] | None] = {"http": None, "https": (cert, key)}
-    ports = {scheme: {name: free_port() for name in ("docxy", "nginx", "proxy", "registry")} for scheme in pairs}
-    upstream = f"http://{HOST}:{ports['http']['registry']}"
-    nginx = _nginx(directory, found["nginx"], {scheme: ports[scheme]["nginx"] for scheme in pairs}, cert, key, upstream)
-    started: dict[str, dict[str, Server]] = {}
-    for scheme in sorted(schemes | {"http"}):
-        pair = pairs[scheme]
-        run = ports[scheme]
-        started[scheme] = {
-            "docxy": _docxy(directory, scheme, run["docxy"], pair, upstream, profile),
-            "nginx": nginx,
-            "proxy": _registry(directory, found, "proxy", scheme, run["proxy"], pair, upstream),
-            "registry": _registry(directory, found, "registry", scheme, run["registry"], pair, None),
+@frozen
+class Setup:
+    """Makes servers; all that they write is below one directory."""
+
+    directory: Path
+    programs: Mapping[str, str]
+    certificate: Path
+    key: Path
+    profile: Path | None = None
+    """Where docxy's profiles go, if it is to be profiled."""
+
+    def stage(self, schemes: frozenset[str]) -> Stage:
+        """Not started."""
+        registry = self.registry("registry", "http", None)
+        nginx = self.nginx(schemes | {"http"}, registry.url)
+        targets = {
+            scheme: {
+                "docxy": self.docxy(f"docxy-{scheme}", registry.url, scheme),
+                "nginx": nginx[scheme],
+                "proxy": self.registry(f"proxy-{scheme}", scheme, registry.url),
+                "registry": registry if scheme == "http" else self.registry("registry-https", scheme, None),
+            }
+            for scheme in sorted(schemes | {"http"})
         }
-    origin = started["http"]["registry"]
-    others = {id(server): server for by_name in started.values() for server in by_name.values() if server is not origin}
-    targets = {
-        scheme: {name: Target(server, f"{scheme}://{HOST}:{ports[scheme][name]}") for name, server in by_name.items()}
-        for scheme, by_name in started.items()
-    }
-    return Stage(origin, tuple(others.values()), targets, cert)
+        return Stage(targets)
 
+    def docxy(self, name: str, upstream: str, scheme: str = "http", *options: str) -> Target:
+        """`name`: of its cache and its logs; `options`: more of them."""
+        twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile="]
+        if self.profile is not None:
+            saved = str(self.profile / f"{name}.prof")
+            twistd += ["--profile", saved, "--profiler", "cprofile", "--savestats"]
+        port = free_port()
+        listen = ["--port", str(port), "--cert", "off"]
+        if scheme == "https":
+            pair = ["--cert", str(self.certificate), "--key", str(self.key)]
+            listen = ["--https-port", str(port), "--http-port", "0", *pair]
+        argv = [*twistd, "docxy", "--interface", HOST, *listen, "--auth", "none", "--upstream", upstream]
+        argv += ["--cache", str(self.directory / name), "--access-log", str(self.directory / f"{name}-access.log")]
+        if "--workers" not in options:
+            argv += ["--workers", "1"]
+        environ = {"PYTHONPATH": str(TOP)}
+        return self._target("docxy", [*argv, *options], port, self.directory / f"{name}.log", scheme, environ)
 
-def _docxy(
-    directory: Path, scheme: str, port: int, pair: tuple[Path, Path] | None, upstream: str, profile: Path | None
-) -> Server:
-    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile="]
-    if profile is not None:
-        saved = str(profile / f"docxy-{scheme}.prof")
-        twistd += ["--profile", saved, "--profiler", "cprofile", "--savestats"]
-    listen = ["--port", str(port), "--cert", "off"]
-    if pair is not None:
-        listen = ["--https-port", str(port), "--http-port", "0", "--cert", str(pair[0]), "--key", str(pair[1])]
-    common = ["--interface", HOST, "--auth", "none", "--upstream", upstream]
-    cache = ["--cache", str(directory / f"docxy-{scheme}")]
-    argv = [*twistd, "docxy", *listen, *common, *cache]
-    return Server("docxy", argv, [port], directory / f"docxy-{scheme}.log", {"PYTHONPATH": str(TOP)})
+    def registry(self, name: str, scheme: str, upstream: str | None) -> Target:
+        """With an upstream a mirror with a storage of its own, else one that serves the content's."""
+        storage = self.directory / ("content" if upstream is None else name)
+        port = free_port()
+        http: dict[str, object] = {"addr": f"{HOST}:{port}", "secret": "only one instance"}
+        if scheme == "https":
+            http["tls"] = {"certificate": str(self.certificate), "key": str(self.key)}
+        settings: dict[str, object] = {
+            "version": "0.1",
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(storage)}, "cache": {"blobdescriptor": "inmemory"}},
+            "http": http,
+        }
+        if upstream is not None:
+            settings["proxy"] = {"remoteurl": upstream}
+        config = self.directory / f"{name}.yml"
+        # JSON is YAML too.
+        config.write_text(json.dumps(settings, indent=1), "utf-8")
+        argv = [self.programs["docker-registry"], "serve", str(config)]
+        return self._target(name.partition("-")[0], argv, port, self.directory / f"{name}.log", scheme)
 
+    def far(self, target: Target, latency: float, rate: float) -> Target:
+        """A server behind a slow line: seconds of a round trip, and bytes a second of a connection."""
+        port = free_port()
+        slow = str(Path(__file__).with_name("slow.py"))
+        argv = [sys.executable, slow, str(port), str(target.server.ports[0]), str(latency), str(rate)]
+        return self._target("far", argv, port, self.directory / "far.log", "http")
 
-def _registry(
-    directory: Path,
-    found: Mapping[str, str],
-    name: str,
-    scheme: str,
-    port: int,
-    pair: tuple[Path, Path] | None,
-    upstream: str | None,
-) -> Server:
-    """With an upstream a mirror with a storage of its own, else one that serves the content's."""
-    storage = directory / ("content" if upstream is None else f"proxy-{scheme}")
-    http: dict[str, object] = {"addr": f"{HOST}:{port}", "secret": "only one instance"}
-    if pair is not None:
-        http["tls"] = {"certificate": str(pair[0]), "key": str(pair[1])}
-    settings: dict[str, object] = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(storage)}, "cache": {"blobdescriptor": "inmemory"}},
-        "http": http,
-    }
-    if upstream is not None:
-        settings["proxy"] = {"remoteurl": upstream}
-    config = directory / f"{name}-{scheme}.yml"
-    # JSON is YAML too.
-    config.write_text(json.dumps(settings, indent=1), "utf-8")
-    argv = [found["docker-registry"], "serve", str(config)]
-    return Server(name, argv, [port], directory / f"{name}-{scheme}.log")
-
-
-def _nginx(
-    directory: Path, program: str, ports: Mapping[str, int], certificate: Path, key: Path, upstream: str
-) -> Server:
-    """As mirrors made of nginx have it: proxy_cache with a lock, sendfile."""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "\n    ".join(f"{kind}_temp_path {directory}/nginx-{kind};" for kind in kinds)
-    listening = "\n".join(
-        f"""    server {{
+    def nginx(self, schemes: frozenset[str], upstream: str) -> Mapping[str, Target]:
+        """One server; as mirrors made of nginx have it: proxy_cache with a lock, sendfile."""
+        directory = self.directory
+        ports = {scheme: free_port() for scheme in sorted(schemes)}
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n    ".join(f"{kind}_temp_path {directory}/nginx-{kind};" for kind in kinds)
+        listening = "\n".join(
+            f"""    server {{
         listen {HOST}:{port}{" ssl" if scheme == "https" else ""} backlog=1024;
         location / {{ proxy_pass {upstream}; }}
     }}"""
-        for scheme, port in ports.items()
-    )
-    config = directory / "nginx.conf"
-    config.write_text(
-        f"""daemon off;
+            for scheme, port in ports.items()
+        )
+        config = directory / "nginx.conf"
+        config.write_text(
+            f"""daemon off;
 {"user root;" if os.geteuid() == 0 else ""}
 worker_processes 1;
 pid {directory}/nginx.pid;
@@ -145,8 +149,8 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 100000000;
-    ssl_certificate {certificate};
-    ssl_certificate_key {key};
+    ssl_certificate {self.certificate};
+    ssl_certificate_key {self.key};
     ssl_protocols TLSv1.3;
     proxy_cache_path {directory}/nginx-cache levels=1:2 keys_zone=cache:10m max_size=64g inactive=1d use_temp_path=off;
     proxy_cache cache;
@@ -159,7 +163,19 @@ http {{
 {listening}
 }}
 """,
-        "utf-8",
-    )
-    argv = [program, "-c", str(config), "-e", str(directory / "nginx-error.log")]
-    return Server("nginx", argv, list(ports.values()), directory / "nginx.log")
+            "utf-8",
+        )
+        argv = [self.programs["nginx"], "-c", str(config), "-e", str(directory / "nginx-error.log")]
+        server = Server("nginx", argv, list(ports.values()), directory / "nginx.log")
+        return {scheme: Target(server, f"{scheme}://{HOST}:{port}") for scheme, port in ports.items()}
+
+    def _target(
+        self,
+        name: str,
+        argv: Sequence[str],
+        port: int,
+        log: Path,
+        scheme: str,
+        environ: Mapping[str, str] | None = None,
+    ) -> Target:
+        return Target(Server(name, argv, [port], log, environ or {}), f"{scheme}://{HOST}:{port}")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import socket
 import subprocess
 import sys
+import threading
 from datetime import datetime, timezone
+from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from bench import cli, load, programs, report
-from bench.rows import ROWS, Sizes
+from bench.lab import Lab, Measured, Row, Sizes
+from bench.rows import ROWS
 from bench.stats import Goal, Summary, bar, number, table
 from tests.deployed import TOP, bare_environment
 
@@ -102,6 +106,45 @@ class WrkTests(SynchronousTestCase):
         self.assertRaises(load.LoadFailed, load.requests, "unable to connect", 0.5)
 
 
+class DrainTests(SynchronousTestCase):
+    """The client that has the kernel discard what comes."""
+
+    def drain(self, answer: bytes, size: int, clients: int = 1) -> load.Transfer:
+        """From a server that sends these bytes to each client."""
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+
+        def serve() -> None:
+            for _ in range(clients):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        self.addCleanup(thread.join)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        return load.drain(url, size, clients, Path("no.pem"))
+
+    def test_whole(self) -> None:
+        """All that clients got is counted, whether it came with the head or after it."""
+        got = self.drain(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000, 300_000, clients=3)
+        self.assertEqual(got.bytes, 900_000)
+        self.assertGreater(got.seconds, 0)
+
+    def test_cut_short(self) -> None:
+        """A body that ends early is a failure."""
+        answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 299_999
+        error = self.assertRaises(load.LoadFailed, self.drain, answer, 300_000)
+        self.assertIn("299999 bytes of 300000", str(error))
+
+    def test_refused(self) -> None:
+        """So is any answer but 200."""
+        error = self.assertRaises(load.LoadFailed, self.drain, b"HTTP/1.1 404 Not Found\r\n\r\n", 0)
+        self.assertIn("404 Not Found", str(error))
+
+
 class ArgumentTests(SynchronousTestCase):
     def refused(self, *argv: str) -> str:
         errors = io.StringIO()
@@ -114,7 +157,7 @@ class ArgumentTests(SynchronousTestCase):
         """Without arguments: every row, five rounds."""
         args = cli.parse([])
         self.assertEqual(args.rows, [row.name for row in ROWS])
-        self.assertEqual((args.rounds, args.wrk_seconds, args.write), (5, 5, False))
+        self.assertEqual((args.rounds, args.wrk_seconds, args.soak_minutes, args.write), (5, 5, 60, False))
 
     def test_quick(self) -> None:
         """`--quick` is one round, unless more are asked for."""
@@ -142,7 +185,7 @@ class ProgramTests(SynchronousTestCase):
         complaint = programs.complaint(programs.find(self.mktemp()))
         for name, package in programs.PACKAGES.items():
             self.assertIn(name, str(complaint))
-            self.assertIn(package, str(complaint).partition("apt-get install")[2])
+            self.assertIn(package, str(complaint).partition("apt-get install")[2].split())
         self.assertIsNone(programs.complaint({name: f"/usr/bin/{name}" for name in programs.PACKAGES}))
 
 
@@ -152,9 +195,9 @@ class ReportTests(SynchronousTestCase):
         {"docxy": "9.9 (abc1234)", "nginx": "1.2"},
         "an abacus, 2 cores",
         5,
-        Sizes(256 << 20, 16 << 20, 5, 200),
+        Sizes(256 << 20, 64 << 20, 8 << 20, (1 << 20,) * 10, 5, 200, 1000, 1_000_000, 60),
         (0.1, 1.5),
-        ["a row for which there was no time"],
+        {"a row for which there was no time": "there was no\ntime"},
         datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc),
     )
 
@@ -169,7 +212,8 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("0 of 1 goals are reached", page)
         self.assertIn("≤ 60: 61.0, **behind**", page)
         self.assertNotIn("61.0, reached", page)
-        self.assertIn("- a row for which there was no time\n", page.partition("Not measured in this run")[2])
+        missing = page.partition("Not measured in this run")[2]
+        self.assertIn("- a row for which there was no time: there was no time\n", missing)
 
     def test_reached(self) -> None:
         """When every goal is reached there is no list of others."""
@@ -188,16 +232,41 @@ class ReportTests(SynchronousTestCase):
 
 
 class RunTests(SynchronousTestCase):
-    def test_quick_run(self) -> None:
-        """The command measures a row with real servers, or says which of them is missing."""
-        # Where tests run, tests/live's programs are there; wrk need not be.
-        command = [sys.executable, "bench/run.py", "--quick", "--rows", "idle,first-byte"]
+    def bench(self, *argv: str) -> str | None:
+        """What it prints; None when it says which program is missing, as it has to."""
+        # Where tests run, tests/live's programs are there.
         environ = bare_environment(PATH=os.environ.get("PATH", "") + ":/usr/sbin")
-        ended = subprocess.run(command, cwd=TOP, env=environ, capture_output=True, text=True, timeout=100)
+        command = [sys.executable, "bench/run.py", *argv]
+        ended = subprocess.run(command, cwd=TOP, env=environ, capture_output=True, text=True, timeout=200)
         complaint = programs.complaint(programs.find())
         if complaint is not None:
             self.assertEqual((ended.returncode, ended.stderr.strip()), (2, complaint))
-            return
+            return None
         self.assertEqual(ended.returncode, 0, ended.stderr)
-        self.assertIn("RSS, MB", ended.stdout)
-        self.assertIn("first byte, ms", ended.stdout)
+        return ended.stdout
+
+    def test_quick_run(self) -> None:
+        """The command measures rows of each kind with real servers, or says which of them is missing."""
+        rows = "idle,cached-http-1,drained-https-1,first-byte,tag-http,unalike-https,image-skopeo,many"
+        printed = self.bench("--quick", "--rows", rows)
+        if printed is None:
+            return
+        for measure in ("RSS, MB", "CPU-s/GiB", "first byte, ms", "requests/s", "seconds", "miss that evicts, ms"):
+            self.assertIn(f"| {measure} ", printed)
+
+    def test_row_that_fails(self) -> None:
+        """A row that cannot be measured is named with the reason, and the others are measured."""
+        if programs.complaint(programs.find()) is not None:
+            raise SkipTest("programs are missing")
+
+        def fail(_lab: Lab, _name: str, _round: int) -> Measured:
+            raise load.LoadFailed("half of it came")
+
+        rows = [Row("broken", "a broken row", fail, ()), Row("fine", "a fine row", lambda *_: {"x": 1.0}, ())]
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        sizes = Sizes(1 << 20, 1 << 20, 1 << 20, (), 1, 1, 1, 2, 0.1)
+        self.patch(sys, "stdout", io.StringIO())
+        results, missing = cli.run(directory, programs.find(), rows, sizes, cli.parse(["--quick"]))
+        self.assertEqual([result.row.name for result in results], ["fine"])
+        self.assertEqual(missing, {"a broken row": "half of it came"})
