@@ -7,6 +7,8 @@ that cannot be finished ends in an aborted connection.
 
 from __future__ import annotations
 
+import socket as sockets
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
@@ -26,6 +28,8 @@ from docxy.web.wires import IWire, NotInMemory, wire_for
 HEADERS_WITHIN = 10.0
 """Seconds within which headers leave, with or without a byte of the body: containerd waits for 30 s.  Until
 then what goes wrong can still be told in words."""
+
+_CORK: int = getattr(sockets, "TCP_CORK", 0)
 
 
 @implementer(IPullProducer)
@@ -60,6 +64,7 @@ class FileSender:
             done.errback(ClientGone())
             return done
         self._done, self._piece, self._sent = done, piece, 0
+        self._cork(True)
         if self._before is None:
             self._enter()
         self._patience.start()
@@ -138,6 +143,16 @@ class FileSender:
     def _forget(self) -> None:
         self._patience.stop()
         self._piece = self._done = None
+        self._cork(False)
+
+    def _cork(self, on: bool) -> None:
+        """Let only whole segments leave until the piece is out, the headers with the first of them (tcp(7)).
+
+        A client takes these in less time, and its kernel opens the window sooner.
+        """
+        # Unix sockets have no segments, and a closed socket is none.
+        with suppress(OSError):
+            self._socket.getHandle().setsockopt(sockets.IPPROTO_TCP, _CORK, on)
 
 
 async def send(request: Request, body: IBody, clock: IReactorTime, patience: float) -> None:

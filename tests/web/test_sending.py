@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 from typing import Any, cast
 
 from OpenSSL.SSL import Connection
 from twisted.internet import reactor as _reactor
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
@@ -79,6 +81,12 @@ class FileBody:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def is_corked(descriptor: int) -> bool:
+    """Whether only whole segments leave a socket."""
+    with socket.socket(fileno=os.dup(descriptor)) as s:
+        return bool(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
 
 
 class Blob(Resource):
@@ -344,6 +352,51 @@ class SendfileTests(SendingContract, TestCase):
         client.ask(f"0-{SIZE}")
         await client.responses(1)
         self.assertEqual(self.blob.bodies[0].reads, 1, "only the end was read")
+
+    def watch_corks(self) -> set[tuple[str, bool]]:
+        """Of what puts bytes on the server's sockets: whether the kernel holds back what is less than a segment."""
+        seen: set[tuple[str, bool]] = set()
+        outs: list[int] = []
+        real_write, real_sendfile, real_read = tcp.Connection.writeSomeData, os.sendfile, FileBody.read
+
+        def write(connection: tcp.Connection, data: bytes) -> Any:
+            if bytes(data[:5]) == b"HTTP/":
+                seen.add(("headers", is_corked(connection.fileno())))
+            return real_write(connection, data)
+
+        def sendfile(out: int, *args: int) -> int:
+            outs.append(out)
+            seen.add(("sendfile", is_corked(out)))
+            return real_sendfile(out, *args)
+
+        async def read(body: FileBody) -> bytes:
+            seen.add(("read", is_corked(outs[-1])))
+            return await real_read(body)
+
+        self.patch(tcp.Connection, "writeSomeData", write)
+        self.patch(os, "sendfile", sendfile)
+        self.patch(FileBody, "read", read)
+        return seen
+
+    async def test_whole_segments(self) -> None:
+        """While more of a piece is to come only whole segments leave, the headers with them; after it all there is."""
+        seen = self.watch_corks()
+        client = await self.connect()
+        for count, size in enumerate((SIZE, 1000), 1):
+            client.ask(f"0-{size}")
+            await client.responses(count)
+            self.assertEqual(seen, {("headers", True), ("sendfile", True), ("read", False)})
+            seen.clear()
+
+    async def test_whole_segments_not_in_memory(self) -> None:
+        """Nothing is held back while the next bytes are read from the disk."""
+        looks = iter([True])
+        self.patch(wires, "_in_memory", lambda descriptor, offset: next(looks, False))
+        seen = self.watch_corks()
+        client = await self.connect()
+        client.ask(f"0-{SIZE}")
+        self.assertEqual(await client.responses(1), [self.digest()])
+        self.assertEqual(seen, {("headers", True), ("sendfile", True), ("read", False)})
 
     async def test_not_in_memory(self) -> None:
         """What the page cache lacks is read the ordinary way, in the middle of a body too."""
