@@ -1,6 +1,6 @@
 """The writer of a fill on disk.
 
-The law: bytes are written and hashed in a thread, in the order they came, one job at a time.
+The law: bytes are written in one thread and then hashed in another, in the order they came.
 They are verified before anybody gets the last of them, durable before they have their final
 name, named before they are counted as committed.  Whatever fails, the descriptor that owns the
 fill is closed, so that another writer may own it.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -25,7 +26,7 @@ from docxy.storage.files import Claim, explained
 from docxy.storage.index import Index
 from docxy.storage.interfaces import DigestMismatch, IBlobReader, IBlobWriter, State, StorageError
 from docxy.storage.paths import Tree
-from docxy.storage.threads import InThread, shielded
+from docxy.storage.threads import InThread, Line, shielded
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
 _AHEAD = 1 << 20
 """Bytes that may wait for the thread before `write` does."""
 
+_BEHIND = 4 << 20
+"""Bytes that may wait to be hashed before `write` does."""
+
 _CATCH_UP = 16 << 20
-"""Bytes of an interrupted fill that are hashed with each write."""
+"""Bytes of an interrupted fill that are hashed at a time."""
 
 
 @define(eq=False)
 class Fill:
-    """The thread's side: the file, and the hash of what is in it."""
+    """The threads' side: the file, and the hash of what is in it."""
 
     digest: Digest
     owner: int
@@ -49,20 +53,24 @@ class Fill:
     def __attrs_post_init__(self) -> None:
         self.hasher = self.digest.hasher()
 
-    def append(self, path: str, pieces: Sequence[bytes], offset: int) -> int:
-        """How many bytes were written."""
+    def append(self, path: str, pieces: Sequence[bytes], offset: int) -> Sequence[bytes]:
+        """What was written."""
         pieces = files.joined(pieces)
         with explained("write", path):
-            wrote = files.append(self.owner, pieces, offset)
-            if self.hashed == offset:
-                for piece in pieces:
-                    self.hasher.update(piece)
-                self.hashed += wrote
-            else:
-                # What an interrupted writer left: its hash died with it.  Readers wait for the new
-                # bytes, not for the hash, so it catches up by and by.
-                self._catch_up(min(offset + wrote, self.hashed + _CATCH_UP))
-            return wrote
+            files.append(self.owner, pieces, offset)
+        return pieces
+
+    def hash(self, path: str, pieces: Sequence[bytes], offset: int) -> None:
+        """Hash what was written at `offset`."""
+        if self.hashed == offset:
+            for piece in pieces:
+                self.hasher.update(piece)
+                self.hashed += len(piece)
+        else:
+            # What an interrupted writer left: its hash died with it.  Readers wait for the new
+            # bytes, not for the hash, so it catches up by and by.
+            with explained("read", path):
+                self._catch_up(min(offset + sum(map(len, pieces)), self.hashed + _CATCH_UP))
 
     def matches(self, path: str, size: int) -> bool:
         """Whether these are the bytes, and as many as were announced."""
@@ -91,12 +99,10 @@ class FileWriter:
     _uses: Callable[[], dict[Digest, float]]
     """The uses not yet written down, for eviction."""
     _now: Callable[[], float]
-    _flushed: int = field(init=False)
-    """Bytes in the file."""
+    _writing: Line[Sequence[bytes]] = field(init=False)
+    _hashing: Line[None] = field(init=False)
+    """What has been through the other."""
     _announced: bool = field(init=False, default=False)
-    _pending: list[bytes] = field(init=False, factory=list)
-    _queued: int = field(init=False, default=0)
-    _running: bool = field(init=False, default=False)
     _error: BaseException | None = field(init=False, default=None)
     _ended: bool = field(init=False, default=False)
     _progress: Changes = field(init=False, factory=Changes)
@@ -105,8 +111,13 @@ class FileWriter:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._flushed = self._body.written
         self._body.owned = True
+        self._begin_at(self._body.written)
+
+    def _begin_at(self, position: int) -> None:
+        path = self._path
+        self._writing = Line(self._in_thread, partial(self._fill.append, path), self._wrote, self._failed, position)
+        self._hashing = Line(self._in_thread, partial(self._fill.hash, path), self._hashed, self._failed, position)
 
     @property
     def digest(self) -> Digest:
@@ -118,7 +129,7 @@ class FileWriter:
 
     @property
     def offset(self) -> int:
-        return self._flushed + self._queued
+        return self._writing.position + self._writing.waiting
 
     def open(self) -> IBlobReader:
         return self._reader(self._body)
@@ -152,10 +163,10 @@ class FileWriter:
         old = self._body
         os.close(self._fill.owner)
         self._fill = Fill(self.digest, claim.owner)
-        self._flushed = 0
         self._body = self._renew(self.digest, claim)
         self._body.owned = True
         self._body.hold()
+        self._begin_at(0)
         old.owned = False
         old.update(state=State.CANCELLED)
         old.let_go()
@@ -167,39 +178,31 @@ class FileWriter:
         if self.offset + len(data) > self.size:
             await self.cancel()
             raise DigestMismatch(f"more than the {self.size} bytes announced for {self.digest}")
-        self._pending.append(data)
-        self._queued += len(data)
-        if not self._running:
-            self._go_on()
-        while self._queued > _AHEAD and self._error is None:
+        self._writing.push([data])
+        while self._error is None and (self._writing.waiting > _AHEAD or self._hashing.waiting > _BEHIND):
             await self._progress.wait()
         self._must_go_on()
 
-    def _go_on(self) -> None:
-        """Give the thread all that waits, in one piece of work."""
-        pieces, self._pending = self._pending, []
-        self._running = True
-        job = self._in_thread(self._fill.append, self._path, pieces, self._flushed)
-        job.addCallbacks(self._wrote, self._failed)
+    def _wrote(self, pieces: Sequence[bytes]) -> None:
+        if self._error is None:
+            self._hashing.push(pieces)
+        self._body.update(written=self._writing.position)
+        self._progress.fire()
 
-    def _wrote(self, count: int) -> None:
-        self._flushed += count
-        self._queued -= count
-        self._running = False
-        if self._pending:  # the thread goes on while readers are told
-            self._go_on()
-        self._body.update(written=self._flushed)
+    def _hashed(self, _: None) -> None:
         self._progress.fire()
 
     def _failed(self, reason: Failure) -> None:
-        self._running = False
-        self._pending.clear()
-        self._queued = 0
-        self._error = reason.value
+        self._error = self._error or reason.value
+        self._stop()
         self._progress.fire()
 
+    def _stop(self) -> None:
+        self._writing.stop()
+        self._hashing.stop()
+
     async def _idle(self) -> None:
-        while self._running:
+        while self._writing.busy or self._hashing.busy:
             await self._progress.wait()
 
     def _must_go_on(self) -> None:
@@ -252,7 +255,7 @@ class FileWriter:
             await shielded(self._in_turn(self._cancel()))
 
     async def _cancel(self) -> None:
-        self._pending.clear()
+        self._stop()
         await self._idle()
         if not self._ended:
             await self._withdraw()
@@ -264,7 +267,6 @@ class FileWriter:
         except StorageError as error:
             self._log.warn("could not note that {digest} is gone: {error}", digest=self.digest, error=error)
         finally:
-            self._queued = 0
             # Bytes that were verified stay right, even if the disk could not keep them.
             self._end(State.VERIFIED if self._body.state is State.VERIFIED else State.CANCELLED)
 
