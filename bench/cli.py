@@ -170,11 +170,12 @@ def _fill_memory(directory: Path) -> None:
 
 
 def _measure(row: Row, lab: Lab, rounds: int) -> Result:
-    """A B C, A B C, …; the first of them to warm up."""
+    """A B C, B C A, …; the first of them to warm up."""
     result = Result(row)
     _say(f"{row.title} …")
     for round_ in [1] if row.once else range(rounds + 1):
-        for name in row.servers:
+        first = round_ % len(row.servers)
+        for name in row.servers[first:] + row.servers[:first]:
             measured = row.measure(lab, name, round_)
             if round_ > 0:
                 result.add(name, measured)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from bench import load
 from bench.content import Blob, Content
 from bench.servers import Setup, Stage, Target
 from bench.stats import Goal
@@ -77,6 +78,17 @@ class Lab:
             self._blobs[key] = [self.content.blob(size) for _ in range(count)]
             self.rest()
         return self._blobs[key]
+
+    def warm(self, target: Target, round_: int) -> Blob:
+        """A large blob that this server has, on disk and in memory: another one in each round.
+
+        How fast a blob can be read depends on where in memory it came to lie, whoever reads it.
+        """
+        blob = self.blob(f"cached {round_}", self.sizes.blob)
+        load.pull(self.programs["curl"], target.url + blob.path, blob.size, 1, 1, self.ca)
+        target.server.settle()
+        os.sync()
+        return blob
 
     def made(self, key: str, make: Callable[[], str]) -> str:
         """The name of something in the registry; made and pushed when it is first asked for."""

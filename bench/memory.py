@@ -38,9 +38,8 @@ def stalled(scheme: str) -> Measure:
     """The most that was seen in 3 s."""
 
     def measure(lab: Lab, name: str, _: int) -> Measured:
-        target, blob = lab.stage.targets[scheme][name], lab.blob("cached", lab.sizes.blob)
-        load.pull(lab.programs["curl"], target.url + blob.path, blob.size, 1, 1, lab.ca)
-        target.server.settle()
+        target = lab.stage.targets[scheme][name]
+        blob = lab.warm(target, 0)
         most = 0.0
         with load.stalled(target.url + blob.path, lab.sizes.stalled, lab.ca):
             for _ in range(6):
@@ -55,7 +54,7 @@ def stalled(scheme: str) -> Measure:
 def soak(lab: Lab, _name: str, _round: int) -> Measured:
     """Under every kind of load at once, beginning with fresh servers, one for each scheme, with caches always full."""
     # Before there are two that want it made.
-    lab.blob("cached", lab.sizes.blob)
+    lab.blob("cached 0", lab.sizes.blob)
     by_tag(lab)
     measured: Measured = {}
     with ThreadPoolExecutor(len(SCHEMES)) as pool:
@@ -115,7 +114,7 @@ def _watch(server: Server, seconds: float, ended: threading.Event) -> list[float
 
 def _works(lab: Lab, target: Target, ended: threading.Event) -> list[Callable[[], object]]:
     curl, wrk = lab.programs["curl"], lab.programs["wrk"]
-    cached, tag = lab.blob("cached", lab.sizes.blob), by_tag(lab)
+    cached, tag = lab.blob("cached 0", lab.sizes.blob), by_tag(lab)
 
     def cold() -> None:
         blob = lab.content.blob(lab.sizes.small_blob)

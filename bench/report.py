@@ -110,8 +110,8 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 
 ## Methods
 
-- All servers run at the same time and are asked in turn, A B C A B C …, after a round
-  to warm up that is not counted. A cell has the median, and the least and the most.
+- All servers run at the same time and are asked in turn, A B C, B C A, …, after a
+  round to warm up that is not counted. A cell has the median, and the least and the most.
 - docxy is one process (`--workers 1`), except in the rows that say so; nginx has one
   worker, docker-registry is one process that may use all cores. Each writes its access
   log to a file. The rest is as their defaults are; `bench/servers.py` has the settings.
@@ -121,7 +121,8 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 - Transfers are curl's, HTTP/1.1, to /dev/null; the time is that of the slowest client's
   transfers, without the start of the program. Blobs have {mib} MiB, those wanted by many
   at once {crowd} MiB, that of the first byte {small} MiB. One client gets a cached blob
-  twice on one connection; four clients get it once each.
+  twice on one connection; four clients get it once each. It is another blob in each
+  round, fetched once before: where in memory a blob came to lie tells in its speed.
 - CPU-s/GiB is user and system time of all processes of the server, from
   `/proc/<pid>/stat`; of a cold blob until the server rests, as docker-registry goes on
   storing when the client has all. The client's own is beside it: on few cores a client

@@ -38,26 +38,20 @@ def _cached_goals(scheme: str) -> tuple[Goal, ...]:
 
 def _cached(scheme: str, clients: int) -> Measure:
     def measure(lab: Lab, name: str, round_: int) -> Measured:
-        target, blob = lab.stage.targets[scheme][name], lab.blob("cached", lab.sizes.blob)
+        target = lab.stage.targets[scheme][name]
+        blob = lab.warm(target, round_)
         before = target.server.cpu()
-        times = 2 if clients == 1 and round_ > 0 else 1
+        times = 2 if clients == 1 else 1
         got = load.pull(lab.programs["curl"], target.url + blob.path, blob.size, clients, times, lab.ca)
-        used = target.server.cpu() - before
-        if round_ == 0:
-            target.server.settle()
-            os.sync()
-        return transfer(got, used)
+        return transfer(got, target.server.cpu() - before)
 
     return measure
 
 
 def _drained(scheme: str, clients: int) -> Measure:
     def measure(lab: Lab, name: str, round_: int) -> Measured:
-        target, blob = lab.stage.targets[scheme][name], lab.blob("cached", lab.sizes.blob)
-        if round_ == 0:
-            load.pull(lab.programs["curl"], target.url + blob.path, blob.size, 1, 1, lab.ca)
-            target.server.settle()
-            os.sync()
+        target = lab.stage.targets[scheme][name]
+        blob = lab.warm(target, round_)
         before = target.server.cpu()
         got = load.drain(target.url + blob.path, blob.size, clients, lab.ca)
         return transfer(got, target.server.cpu() - before)

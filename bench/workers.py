@@ -21,10 +21,8 @@ def _requests(lab: Lab, name: str, round_: int) -> Measured:
 
 
 def _transfers(lab: Lab, name: str, round_: int) -> Measured:
-    target, blob = _target(lab, name), lab.blob("cached", lab.sizes.blob)
-    if round_ == 0:
-        load.pull(lab.programs["curl"], target.url + blob.path, blob.size, 1, 1, lab.ca)
-        target.server.settle()
+    target = _target(lab, name)
+    blob = lab.warm(target, round_)
     before = target.server.cpu()
     got = load.drain(target.url + blob.path, blob.size, 4, lab.ca)
     return transfer(got, target.server.cpu() - before)
