@@ -51,8 +51,8 @@ class Upstream:
     """Hosts its token service may have besides its own host and registrable domain."""
     private: bool = False
     """Whether it may lead to addresses that are not on the public internet."""
-    ca_file: str | None = None
-    """PEM file with the CAs to trust; None: the system's."""
+    authorities: bytes | None = None
+    """The CAs to trust, PEM; None: the system's."""
     proxy: str | None = field(default=None, repr=False)
     """`http://[user:password@]host:port` of the HTTP proxy to go through."""
     max_connections: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,8 +24,8 @@ from docxy.upstream.proxy import Proxy, from_environment
 T = TypeVar("T")
 
 _ACCOUNT = frozenset({"username", "password_file", "password_env"})
-KEYS = frozenset(attribute.name for attribute in fields(Upstream)) | _ACCOUNT
-"""What a table may hold: the fields of an Upstream, and one account in short."""
+KEYS = frozenset(attribute.name for attribute in fields(Upstream)) - {"authorities"} | {"ca_file"} | _ACCOUNT
+"""What a table may hold: the fields of an Upstream, the CAs as a file, and one account in short."""
 
 _GITLAB = Upstream("registry.gitlab.com", "https://registry.gitlab.com", realm_hosts=frozenset({"gitlab.com"}))
 _SPECIAL = {name: known for known in (DOCKER_HUB, _GITLAB) for name in (known.name, *known.aliases)}
@@ -143,6 +144,8 @@ def _from_table(table: _Table, environ: Mapping[str, str], auth: AuthMode) -> Up
     for key, parse in _TEXT.items():
         if key in table.content:
             changed[key] = table.text(key, parse)
+    if "ca_file" in table.content:
+        changed["authorities"] = table.text("ca_file", _authorities)
     for key, parse in _TEXTS.items():
         if key in table.content:
             changed[key] = type(getattr(known, key))(table.texts(key, parse))
@@ -176,18 +179,19 @@ def _auth(text: str) -> AuthMode:
         raise ValueError("is not an auth mode: transparent or none") from None
 
 
-def _ca_file(text: str) -> str:
-    path = values.path(text)
+def _authorities(text: str) -> bytes:
+    """What is in the file: whoever the daemon becomes later may not be allowed to read it."""
     try:
-        make_policy(path)
+        pem = Path(values.path(text)).read_bytes()
+        make_policy(pem)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     except OpenSSLError:
         raise ValueError("holds a PEM certificate that cannot be read") from None
-    return path
+    return pem
 
 
-_TEXT: Mapping[str, Callable[[str], Any]] = {"url": values.origin, "ca_file": _ca_file, "auth": _auth}
+_TEXT: Mapping[str, Callable[[str], Any]] = {"url": values.origin, "auth": _auth}
 _TEXTS: Mapping[str, Callable[[str], str]] = {
     "endpoints": values.origin,
     "aliases": values.host,

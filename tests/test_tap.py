@@ -393,7 +393,7 @@ class ServedTests(Case):
         self.assertNotIn("Traceback", daemon.output())
 
     def test_privileges(self) -> None:
-        """As root with --uid: a low port and a key for root's eyes only are served by somebody else."""
+        """As root with --uid: a low port, a key and CAs for root's eyes only are served by somebody else."""
         if os.geteuid() != 0:
             raise SkipTest("only root can drop privileges")
         nobody = pwd.getpwnam("nobody")
@@ -410,7 +410,12 @@ class ServedTests(Case):
         accounts = cache.with_name("htpasswd")
         accounts.write_text(f"alice:{hashed('secret')}\n")
         config = self.directory / "docxy.toml"
-        config.write_text(f'[access]\nhtpasswd = "{accounts}"\n')
+        authorities = self.directory / "ca.pem"
+        authorities.touch(0o600)
+        authorities.write_bytes(issue(common_name="a CA").pem)
+        config.write_text(
+            f'[access]\nhtpasswd = "{accounts}"\n[[upstreams]]\nname = "docker.io"\nca_file = "{authorities}"\n'
+        )
         args += [f"--metrics-port={metrics}", "--config", str(config)]
         daemon = Daemon(
             self,

@@ -136,8 +136,9 @@ class TableTests(Case):
 
     def test_ca_file(self) -> None:
         """A PEM file with certificates; anything else stops the start."""
-        pem = self.file(issue("ca.example").pem.decode("ascii"), "ca.pem")
-        self.assertEqual(self.one(f'ca_file = "{pem}"').ca_file, pem)
+        pem = issue("ca.example").pem
+        there = self.file(pem.decode("ascii"), "ca.pem")
+        self.assertEqual(self.one(f'ca_file = "{there}"').authorities, pem)
         gone, empty = str(self.directory / "gone.pem"), self.file("", "empty.pem")
         broken = self.file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "broken.pem")
         for path, why in (

@@ -172,12 +172,10 @@ class EndpointFactory:
         return _Guarded(endpoint, guarded.nameResolver)
 
 
-def make_policy(ca_file: str | None) -> IPolicyForHTTPS:
-    """Whom to trust: the system's CAs, or those in a PEM file alone.  Raises OSError, ValueError."""
-    if ca_file is None:
+def make_policy(pem: bytes | None) -> IPolicyForHTTPS:
+    """Whom to trust: the system's CAs, or these alone.  Raises ValueError, OpenSSL.SSL.Error."""
+    if pem is None:
         return BrowserLikePolicyForHTTPS()
-    with open(ca_file, "rb") as file:
-        pem = file.read()
     end = b"-----END CERTIFICATE-----"
     certificates = [Certificate.loadPEM(part + end) for part in pem.split(end)[:-1]]
     if not certificates:
@@ -201,7 +199,7 @@ def make_agent(
     pool.cachedConnectionTimeout = _IDLE
     factory = EndpointFactory(
         reactor=reactor,
-        policy=make_policy(upstream.ca_file),
+        policy=make_policy(upstream.authorities),
         connect_timeout=timeouts.connect,
         public_only=not upstream.private,
         proxy=None if upstream.proxy is None else Proxy.parse(upstream.proxy),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from OpenSSL.crypto import Error as OpenSSLError
@@ -150,22 +149,20 @@ class Trust(ConnectionsCase):
         self.theirs = issue("127.0.0.1", by=self.ca)
         self.tls = await self.registry(self.theirs)
 
-    def ca_file(self, *authorities: Issued) -> str:
-        path = Path(self.mktemp())
-        path.write_bytes(b"# of the operator\n" + b"".join(each.pem for each in authorities))
-        return str(path)
+    def authorities(self, *authorities: Issued) -> bytes:
+        return b"# of the operator\n" + b"".join(each.pem for each in authorities)
 
-    async def test_ca_file(self) -> None:
-        """A registry whose CA is in the file is trusted, wherever in the file it is."""
+    async def test_authorities(self) -> None:
+        """A registry whose CA is among them is trusted, wherever it stands."""
         other = issue(common_name="another")
         for authorities in ((self.ca,), (other, self.ca), (self.ca, other)):
-            agent = self.agent(self.tls, ca_file=self.ca_file(*authorities))
+            agent = self.agent(self.tls, authorities=self.authorities(*authorities))
             self.assertEqual(await self.ping(agent, self.tls.url), 200)
 
     async def test_not_trusted(self) -> None:
         """One whose CA is not in it is not, nor is any by the system's CAs alone."""
-        for ca_file in (None, self.ca_file(issue(common_name="another"))):
-            agent = self.agent(self.tls, ca_file=ca_file)
+        for authorities in (None, self.authorities(issue(common_name="another"))):
+            agent = self.agent(self.tls, authorities=authorities)
             with self.assertRaises(ResponseNeverReceived):
                 await self.ping(agent, self.tls.url)
         self.assertEqual(self.tls.requests, [])
@@ -173,20 +170,15 @@ class Trust(ConnectionsCase):
     async def test_other_name(self) -> None:
         """A certificate of the right CA for another host is refused."""
         registry = await self.registry(issue("other.test", by=self.ca))
-        agent = self.agent(registry, ca_file=self.ca_file(self.ca))
+        agent = self.agent(registry, authorities=self.authorities(self.ca))
         with self.assertRaises(ResponseNeverReceived):
             await self.ping(agent, registry.url)
         self.assertEqual(registry.requests, [])
 
-    def test_files(self) -> None:
-        """A file without a certificate, or with a broken one, is an error at start."""
-        empty = Path(self.mktemp())
-        empty.write_bytes(b"")
-        self.assertRaises(ValueError, make_policy, str(empty))
-        broken = Path(self.mktemp())
-        broken.write_bytes(self.ca.pem.replace(b"MII", b"!!!", 1))
-        self.assertRaises(OpenSSLError, make_policy, str(broken))
-        self.assertRaises(OSError, make_policy, self.mktemp())
+    def test_no_authorities(self) -> None:
+        """PEM without a certificate, or with a broken one, is an error."""
+        self.assertRaises(ValueError, make_policy, b"")
+        self.assertRaises(OpenSSLError, make_policy, self.ca.pem.replace(b"MII", b"!!!", 1))
 
 
 class Proxies(ConnectionsCase):
