@@ -198,7 +198,7 @@ def charts(results: Sequence[Result]) -> str:
             samples = result.samples.get(measure)
             if not samples:
                 continue
-            medians = {name: statistics.median(values) for name, values in samples.items()}
+            medians = {name: statistics.median(samples[name]) for name in NAMES if name in samples}
             most = max(medians.values())
             block.append(result.row.title.replace("`", ""))
             block += [f"  {name:8}{number(value):>6} {bar(value, most)}" for name, value in medians.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -229,6 +230,13 @@ class ReportTests(SynchronousTestCase):
         head, _, line = report.figures(result).splitlines()
         self.assertEqual([cell.strip() for cell in head.split("|")[1:-1]][1:4], ["docxy", "nginx", "docxy ÷ nginx"])
         self.assertEqual([cell.strip() for cell in line.split("|")[1:-1]][1:4], ["2.00", "-1.00", ""])
+
+    def test_chart(self) -> None:
+        """Servers stand in the order of columns, whoever was asked first."""
+        result = row("cached-http-1")
+        for name in ("nginx", "proxy", "docxy"):
+            result.add(name, {"GiB/s": 1.0})
+        self.assertEqual(re.findall(r"^  (\w+)", report.charts([result]), re.MULTILINE), ["docxy", "nginx", "proxy"])
 
 
 class RunTests(SynchronousTestCase):
