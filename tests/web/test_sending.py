@@ -309,6 +309,8 @@ class SClient(ProcessProtocol):
         self.client = Client()
         self.talk = b""
         self.ended: Deferred[None] = Deferred()
+        self._errors = b""
+        self._updated: Deferred[None] | None = None
 
     @property
     def digests(self) -> list[str]:
@@ -325,6 +327,19 @@ class SClient(ProcessProtocol):
             data = found + rest
         if data:
             self.client.dataReceived(data)
+
+    async def change_keys(self) -> None:
+        """Ask for new keys; returns when it has read that, or it would take what is written next for a part of it."""
+        self._updated = Deferred()
+        self.transport.write(b"K\n")
+        await self._updated
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors += data
+        if b"KEYUPDATE\n" in self._errors and self._updated is not None:
+            self._errors = b""
+            updated, self._updated = self._updated, None
+            updated.callback(None)
 
     async def got(self, more: int | None) -> None:
         """When so many bytes more, or all of the response, were received."""
@@ -464,7 +479,7 @@ class SealedTests(SendingContract, TestCase):
             client.ask(SIZE)
             for _ in range(8):
                 await client.got(SIZE // 10)
-                client.transport.write(b"K\n")
+                await client.change_keys()
             await client.got(None)
         client.transport.signalProcess("KILL")
         await client.ended
