@@ -193,7 +193,7 @@ class Mirror:
     auth: AuthMode = AuthMode.NONE
     tag_ttl: float = 60.0
     prefetch: bool = False
-    fetch_connections: int = 4
+    fetch_connections: int = 1
     keep_gone: bool = False
     listed: bool = False
     """Whether `_catalog` is on."""
@@ -331,6 +331,8 @@ class MirrorCase(TestCase):
     timeout = 30
 
     auth = AuthMode.NONE
+    fetch_connections = 1
+    """Or a large blob that comes slowly, on a busy machine, would take more requests than are counted."""
     tag_ttl = 60.0
     prefetch = False
 
@@ -361,6 +363,7 @@ class MirrorCase(TestCase):
             "auth": self.auth,
             "tag_ttl": self.tag_ttl,
             "prefetch": self.prefetch,
+            "fetch_connections": self.fetch_connections,
         }
         mirror = Mirror(**{**settings, **changed})
         mirror.start()

@@ -21,6 +21,8 @@ BLOB = Pattern(12 << 20)
 class FetchedCase(MirrorCase):
     """Every blob is widened at its first byte."""
 
+    fetch_connections = 4
+
     async def setUp(self) -> None:
         self.patch(wide, "LARGE", 1 << 20)
         self.patch(wide, "STEP", 0.0)
