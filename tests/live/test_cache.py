@@ -87,12 +87,12 @@ class FanOutTests(CacheTestCase):
         async def check() -> None:
             docxy = self.started(self.shared.new_docxy("none", False, options=ONE_FETCH))
             self.slowly()
-            # docxy's token is in hand then, so that the registry's 401 is not counted.
-            self.assertEqual(self.ask(docxy, "/v2/library/large/manifests/latest")[0].status, 200)
             with self.bed.watch_registry() as registry, self.bed.watch_blobs() as blobs:
                 all_of_them = await self.fetch(*[docxy] * CLIENTS)
                 asked = [(request.method, request.status) for request in registry.requests(path=self.digest)]
-                self.assertEqual(asked, [("GET", 307)])
+                # A worker that has no token yet is told so by the registry.
+                self.assertEqual([each for each in asked if each != ("GET", 401)], [("GET", 307)])
+                self.assertLessEqual(len(asked), 2)
                 self.assertEqual([(r.method, r.status, r.sent) for r in blobs.requests()], [("GET", 200, self.size)])
             self.assertEqual([fetched for fetched in all_of_them if not fetched.whole], [])
             # The first client's bytes came with the fill, and so did everybody else's.
