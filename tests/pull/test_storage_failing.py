@@ -165,6 +165,8 @@ class FailingStore:
 
 
 class Failing(MirrorCase):
+    fetch_connections = 4
+
     def make_store(self) -> IBlobStore:
         self.plan = Plan()
         return FailingStore(self.plan, MemoryStore(BUDGET, reactor))
