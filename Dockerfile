@@ -2,10 +2,12 @@
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
+# Where PyPI is out of reach: --build-arg PIP_INDEX_URL=https://pypi-mirror.example/simple
+ARG PIP_INDEX_URL
 COPY . /src
 # The run of twistd writes Twisted's plugin cache: the user below may not write it.
 RUN python3 -m venv /opt/docxy \
- && /opt/docxy/bin/pip install --no-cache-dir /src \
+ && /opt/docxy/bin/pip install --no-cache-dir '/src[acme]' \
  && install -m 0755 /src/deploy/healthcheck.py /opt/docxy/bin/healthcheck.py \
  && /opt/docxy/bin/twistd --help > /dev/null \
  && /opt/docxy/bin/pip uninstall --yes --quiet pip

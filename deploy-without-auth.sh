@@ -19,7 +19,7 @@ Every other docxy variable works too: CACHE_DIR, CACHE_SIZE, PUBLIC_URL ...
 Options after the script's name go to docxy; see README.md.
 
 Anyone who reaches the port can pull through it: keep it inside your network,
-or put TLS in front of it (DEPLOYMENT.md).
+or put TLS in front of it (docs/deployment.md).
 TEXT
 }
 
@@ -39,7 +39,13 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 1
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    echo "deploy-without-auth.sh: $python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2
+    exit 1
+fi
+
+# A half-made environment, of a run that was interrupted, is made anew.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet "$here"
 
 # A certificate that is named in the environment or found would make it HTTPS.

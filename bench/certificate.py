@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bench.processes import HOST
 
+NAME = "bench.test"
+"""In it beside HOST, for nginx, which compares names only."""
+
 
 def make(directory: Path) -> tuple[Path, Path]:
     """The paths of a self-signed certificate, good for a day, and of its key."""
@@ -27,7 +30,10 @@ def make(directory: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName(NAME)]),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     certificate, private = directory / "cert.pem", directory / "key.pem"

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(
         prog="bench/run.py",
-        description="Measure docxy against nginx and docker-registry, all on loopback. Wants a quiet machine.",
+        description="Measure docxy against nginx and distribution, all on loopback. Wants a quiet machine.",
         epilog=f"Rows: {', '.join(names)}.",
     )
     parser.add_argument("--rows", metavar="NAMES", help="only these, separated by commas")
@@ -83,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if complaint is not None:
         sys.stderr.write(f"{complaint}\n")
         return 2
+    found |= programs.built()
     rows = [row for row in ROWS if row.name in args.rows]
     layers = tuple(int(size * MIB) for size in (64, 48, 24, 16, 8, 4, 2, 1, 0.5, 0.25))
     sizes = Sizes(256 * MIB, 64 * MIB, 8 * MIB, layers, args.wrk_seconds, 200, 1000, 1_000_000, args.soak_minutes)
@@ -142,7 +143,9 @@ def run(
         for server in stage.servers:
             stack.callback(server.stop)
             server.start()
-        lab = Lab(setup, stage, Content(stage.targets["http"]["registry"].url, stage.registry.log), found, sizes, stack)
+        lab = Lab(
+            setup, stage, Content(stage.targets["http"]["registry"].url, stage.upstream.server.log), found, sizes, stack
+        )
         for row in rows:
             if time.monotonic() > until:
                 missing[row.title] = "there was no time"
@@ -174,8 +177,9 @@ def _measure(row: Row, lab: Lab, rounds: int) -> Result:
     result = Result(row)
     _say(f"{row.title} …")
     for round_ in [1] if row.once else range(rounds + 1):
-        first = round_ % len(row.servers)
-        for name in row.servers[first:] + row.servers[:first]:
+        servers = tuple(name for name in row.servers if name != "proxy3" or name in lab.stage.targets[row.scheme])
+        first = round_ % len(servers)
+        for name in servers[first:] + servers[:first]:
             measured = row.measure(lab, name, round_)
             if round_ > 0:
                 result.add(name, measured)

@@ -47,7 +47,7 @@ class Blob:
 
 @define
 class Content:
-    """Makes and pushes; `url` is the registry's, `log` is what it prints."""
+    """Makes and pushes; `url` is the registry's, `log` is what the mirrors' upstream prints."""
 
     url: str
     log: Path
@@ -102,9 +102,9 @@ class Content:
         sent = 0
         with self.log.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                _, found, rest = line.partition(f'"GET {blob.path} HTTP/1.1" ')
+                _, found, rest = line.partition(f'"GET {blob.path} HTTP/')
                 if found:
-                    sent += int(rest.split()[1])
+                    sent += int(rest.split()[2])
         return sent
 
     def _push(self, data: bytes, repository: str) -> Blob:

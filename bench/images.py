@@ -28,7 +28,7 @@ def row(client: str, pull: Pull) -> Row:
     """A new image for each server and round."""
 
     def measure(lab: Lab, name: str, round_: int) -> Measured:
-        target = _target(lab, name)
+        target = far_target(lab, name)
         repository = f"bench/{client}-{round_}"
         image = lab.made(repository, lambda: lab.content.image(repository, lab.sizes.layers))
         took = pull(lab, f"{target.url.removeprefix('http://')}/{image}")
@@ -42,7 +42,7 @@ def row(client: str, pull: Pull) -> Row:
     return Row(f"image-{client}", title, measure, goals, ("docxy", "proxy", "direct"))
 
 
-def _target(lab: Lab, name: str) -> Target:
+def far_target(lab: Lab, name: str) -> Target:
     far = lab.started("far", lambda: lab.setup.far(lab.stage.targets["http"]["registry"], LATENCY, CONNECTION_RATE))
     if name == "docxy":
         return lab.started("far docxy", lambda: lab.setup.docxy("docxy-far", far.url))

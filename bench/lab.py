@@ -17,8 +17,10 @@ from bench.stats import Goal
 GIB = 2.0**30
 SPEED, CPU, CLIENT = "GiB/s", "CPU-s/GiB", "client's CPU-s/GiB"
 RATE, P99, CORES = "requests/s", "p99, ms", "client's cores"
+TAKES = "CPU µs a request"
 SECONDS, RSS = "seconds", "RSS, MB"
-MIRRORS = ("docxy", "nginx", "proxy")
+MIRRORS = ("docxy", "nginx", "proxy", "proxy3")
+"""The last one only where it could be built."""
 SCHEMES = ("http", "https")
 Measured = dict[str, float]
 
@@ -65,8 +67,8 @@ class Lab:
 
     @property
     def upstream(self) -> str:
-        """The URL of the registry with the content."""
-        return self.stage.targets["http"]["registry"].url
+        """The URL of the mirrors' upstream."""
+        return self.stage.upstream.url
 
     def blob(self, key: str, size: int) -> Blob:
         """The one of this name; made and pushed when it is first asked for."""
@@ -107,8 +109,9 @@ class Lab:
         return self._targets[key]
 
     def rest(self) -> None:
-        """Until the registry with the content has nothing to do, and all is on disk."""
+        """Until the registries with the content have nothing to do, and all is on disk."""
         self.stage.registry.settle()
+        self.stage.upstream.server.settle()
         os.sync()
 
 

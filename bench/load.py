@@ -1,5 +1,5 @@
-"""Clients: curl to /dev/null, one that has the kernel discard what comes, wrk, one that looks for the
-first byte, and many that take nothing.
+"""Clients: curl to /dev/null, one that has the kernel discard what comes, wrk, one that sends HEAD, one that
+looks for the first byte, and many that take nothing.
 
 The law: a transfer that is not whole, or a request that is not answered with 200, raises
 LoadFailed, and is never a figure.
@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,9 @@ from OpenSSL import SSL
 
 CIPHER = "TLS_AES_256_GCM_SHA384"
 """The same for all, or Go's and OpenSSL's preferences would be compared."""
-UNALIKE = Path(__file__).with_name("unalike.lua")
+_UNALIKE = Path(__file__).with_name("unalike.lua")
 """Makes each of wrk's requests another one."""
+_HEADS = Path(__file__).with_name("heads.py")
 _PATIENCE = 60
 """Seconds."""
 _RECORD, _RECORD_MORE = 16384, 22
@@ -52,6 +54,7 @@ class Transfer:
 class Requests:
     rate: float
     """A second."""
+    count: int
     p99: float
     """Milliseconds."""
     cpu: float
@@ -131,10 +134,12 @@ def _secured(connection: socket.socket, ca: Path) -> SSL.Connection:
     return tls
 
 
-def small(wrk: str, url: str, seconds: int, accept: str, script: Path | None = None) -> Requests:
-    """64 connections that are kept, one thread.  `script`: makes the requests, if they are not all the same."""
+def small(wrk: str, url: str, seconds: int, accept: str, part: tuple[int, int] | None = None) -> Requests:
+    """64 connections that are kept, one thread, no two requests the same.
+
+    `part`: bytes of a range, and of what it is a range of; None for all of it.
+    """
     started = time.monotonic()
-    scripted = [] if script is None else ["-s", str(script)]
     command = [
         wrk,
         "-t1",
@@ -143,10 +148,12 @@ def small(wrk: str, url: str, seconds: int, accept: str, script: Path | None = N
         "--timeout",
         "30s",
         "--latency",
-        *scripted,
+        "-s",
+        str(_UNALIKE),
         "-H",
         f"Accept: {accept}",
         url,
+        *([] if part is None else ["--", *map(str, part)]),
     ]
     output, cpu = _end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return requests(output, cpu / (time.monotonic() - started))
@@ -156,15 +163,26 @@ def requests(output: str, cpu: float) -> Requests:
     """What wrk printed."""
     errors = re.search(r"Non-2xx.*|Socket errors: (?!connect 0, read 0, write 0, timeout 0).*", output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    count = re.search(r"(\d+) requests in", output)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
-    if errors or rate is None or p99 is None:
+    if errors or rate is None or p99 is None or count is None:
         raise LoadFailed(f"wrk: {errors[0] if errors else output}")
-    return Requests(float(rate[1]), float(p99[1]) * _UNITS[p99[2]], cpu)
+    return Requests(float(rate[1]), int(count[1]), float(p99[1]) * _UNITS[p99[2]], cpu)
 
 
-def first_byte(url: str) -> float:
+def heads(url: str, seconds: int, accept: str, ca: Path) -> Requests:
+    """The same by HEAD, whose answers wrk cannot read."""
+    started = time.monotonic()
+    command = [sys.executable, str(_HEADS), str(seconds), str(ca), accept, url]
+    output, cpu = _end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    count, lasted, p99 = output.split()
+    return Requests(int(count) / float(lasted), int(count), float(p99), cpu / (time.monotonic() - started))
+
+
+def first_byte(url: str, ca: Path) -> float:
     """Seconds from the request on a new connection to the first byte of the body; then takes all the rest."""
-    with _asking(url) as connection:
+    context = ssl.create_default_context(cafile=str(ca)) if url.startswith("https:") else None
+    with _asking(url, context) as connection:
         started, seen = time.perf_counter(), b""
         while len(seen.partition(b"\r\n\r\n")[2]) == 0:
             piece = connection.recv(65536)

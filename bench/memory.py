@@ -132,5 +132,5 @@ def _works(lab: Lab, target: Target, ended: threading.Event) -> list[Callable[[]
         cold,
         broken_off,
         lambda: load.pull(curl, target.url + cached.path, cached.size, 2, 1, lab.ca),
-        lambda: load.small(wrk, target.url + tag, 5, ACCEPT, load.UNALIKE),
+        lambda: load.small(wrk, target.url + tag, 5, ACCEPT),
     ]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import docxy
+from tests.live.gobuild import PROGRAMS, CannotBuild, build
 
 PACKAGES: Mapping[str, str] = {
     "nginx": "nginx",
@@ -31,6 +32,16 @@ def find(path: str | None = None) -> dict[str, str]:
     where = os.environ.get("PATH", "") + ":/usr/sbin:/sbin" if path is None else path
     found = {name: shutil.which(name, path=where) for name in PACKAGES}
     return {name: place for name, place in found.items() if place is not None}
+
+
+def built() -> dict[str, str]:
+    """`distribution`, built if there is Go and it was not yet; else nothing."""
+    program = PROGRAMS["distribution"]
+    try:
+        build(program)
+    except CannotBuild:
+        return {}
+    return {program.name: str(program.path)}
 
 
 def complaint(found: Mapping[str, str]) -> str | None:
@@ -71,6 +82,7 @@ def versions(found: Mapping[str, str]) -> dict[str, str]:
         **{name: version(name) for name in ("Twisted", "treq", "pyOpenSSL")},
         "nginx": _said([found["nginx"], "-v"], r"nginx/(\S+)"),
         "docker-registry": _said([found["docker-registry"], "--version"], r"(\d\S+)\s*$"),
+        **({"distribution": PROGRAMS["distribution"].version} if "distribution" in found else {}),
         "curl": _said([found["curl"], "--version"], r"curl (\S+)"),
         "wrk": _said([found["wrk"], "-v"], r"wrk (?:debian/)?(\S+)"),
         "docker": _said([found["docker"], "--version"], r"version ([^\s,]+)"),

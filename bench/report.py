@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from bench.lab import RATE, SPEED, Measured, Row, Sizes
 from bench.stats import Samples, Summary, Verdict, bar, number, table
 
-NAMES = ("docxy", "nginx", "proxy", "registry", "direct", "one", "few")
+NAMES = ("docxy", "nginx", "proxy", "proxy3", "registry", "site", "direct", "one", "few")
 """In the order of columns; what they are, `bench.servers` and the rows say."""
 NOTES = Path(__file__).with_name("notes.md")
 """What no program can write: why a row is behind, and what is not measured yet."""
@@ -115,7 +115,8 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 - docxy is one process (`--workers 1`), except in the rows that say so; nginx has one
   worker, docker-registry is one process that may use all cores. Each writes its access
   log to a file. The rest is as their defaults are; `bench/servers.py` has the settings.
-- The upstream of all is one docker-registry with random blobs, on the same machine.
+- The upstream of all is one docker-registry with random blobs, on the same machine, over
+  TLS 1.3; each checks its certificate. `proxy3` is distribution 3 as a mirror.
 - Before the first row the page cache is made to take all free memory: a virtual machine
   waits for its host when it touches memory for the first time.
 - Transfers are curl's, HTTP/1.1, to /dev/null; the time is that of the slowest client's
@@ -133,8 +134,11 @@ This page is written by `--write`; `bench/notes.md` has the part after the table
 - HTTPS is TLS 1.3, ECDSA P-256, `TLS_AES_256_GCM_SHA384` for transfers. wrk leaves
   the choice to the server.
 - Small requests are wrk's: 64 connections that are kept, one thread, {sizes.wrk_seconds} s, with the
-  headers of containerd. Requests of which no two are the same differ in a header that
-  counts up; they show what a server does that can keep no answer.
+  headers of containerd and credentials; no two are the same. HEAD is sent in the same way
+  by `bench/heads.py`, for wrk waits for a body. In `transparent` mode docxy knows what the
+  upstream said of these credentials. CPU µs a request is user and
+  system time of all processes of the server. `site` is a bare Site of twisted.web with one
+  resource and no access log: what Twisted alone takes.
 - A cold blob is a new one in each round. Before the next measurement all is written to
   disk (`sync`).
 - Upstream bytes are what the upstream's access log says it sent of that blob. Warm time

@@ -6,9 +6,9 @@ the same run.
 
 from __future__ import annotations
 
-from bench import images, many, memory, workers
+from bench import images, journal, lazy, many, memory, workers
 from bench.lab import RSS, SCHEMES, Row, called
-from bench.small import by_digest, by_tag, ping, small_row, unalike_row
+from bench.small import by_digest, by_tag, head_row, health_row, manifest_row, ping_row, range_row, transparent_row
 from bench.stats import Goal
 from bench.transfers import LATER, cached_row, cold_row, crowd_row, drained_row, first_byte
 
@@ -38,11 +38,24 @@ ROWS: tuple[Row, ...] = (
         )
         for scheme in SCHEMES
     ),
-    *(small_row(scheme, "ping", "`/v2/`", ping) for scheme in SCHEMES),
-    *(small_row(scheme, "manifest", "cached manifest by digest", by_digest) for scheme in SCHEMES),
-    *(small_row(scheme, "tag", "cached manifest by tag", by_tag) for scheme in SCHEMES),
-    *(unalike_row(scheme) for scheme in SCHEMES),
+    health_row(),
+    *(ping_row(scheme) for scheme in SCHEMES),
+    *(manifest_row(scheme, "manifest", "cached manifest by digest", by_digest) for scheme in SCHEMES),
+    *(manifest_row(scheme, "tag", "cached manifest by tag", by_tag) for scheme in SCHEMES),
+    *(
+        head_row(scheme, name, title, path)
+        for name, title, path in (
+            ("manifest", "cached manifest by digest", by_digest),
+            ("tag", "cached manifest by tag", by_tag),
+        )
+        for scheme in SCHEMES
+    ),
+    transparent_row("manifest", "cached manifest by digest", by_digest),
+    transparent_row("tag", "cached manifest by tag", by_tag),
+    *(range_row(kib) for kib in (4, 64, 256)),
+    *journal.ROWS,
     *workers.ROWS,
+    *lazy.rows(),
     images.row("docker", images.docker),
     images.row("skopeo", images.skopeo),
     Row(

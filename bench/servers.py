@@ -2,12 +2,14 @@
 
 ::
 
-    curl, wrk -> docxy, nginx, proxy -> registry
+    curl, wrk -> docxy, nginx, proxy, proxy3 -> upstream (TLS)
     docker, skopeo -> docxy, proxy -> far (a slow line) -> registry
 
-`registry` is Debian's docker-registry with the content, `proxy` the same program as a
-pull-through mirror.  nginx has one worker; docxy is one process, unless a row says otherwise;
-docker-registry is one process that takes all cores.  Each writes its access log to a file.
+`registry` and `upstream` are Debian's docker-registry with the content, `proxy` is the same program
+as a pull-through mirror, `proxy3` is distribution 3, built from its Go module where there is Go.
+nginx has one worker; docxy is one process, unless a row says otherwise; the registries are one
+process each that takes all cores.  Each writes its access log to a file.  All check the upstream's
+certificate.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from bench.certificate import NAME
 from bench.processes import HOST, Server, free_port
 from bench.programs import TOP
 
@@ -37,17 +40,20 @@ class Stage:
     """The servers of most rows, by scheme and name."""
 
     targets: Mapping[str, Mapping[str, Target]]
+    upstream: Target
+    """Of the mirrors, over TLS: what `registry` has."""
 
     @property
     def registry(self) -> Server:
-        """The upstream of the others: to be started first, so that content can be pushed."""
+        """Where content is pushed."""
         return self.targets["http"]["registry"].server
 
     @property
     def servers(self) -> list[Server]:
         """Each once, in the order of their start."""
         servers = [target.server for by_name in self.targets.values() for target in by_name.values()]
-        return [self.registry, *{id(each): each for each in servers if each is not self.registry}.values()]
+        first = [self.registry, self.upstream.server]
+        return [*first, *{id(each): each for each in servers if each not in first}.values()]
 
 
 @frozen
@@ -64,17 +70,19 @@ class Setup:
     def stage(self, schemes: frozenset[str]) -> Stage:
         """Not started."""
         registry = self.registry("registry", "http", None)
-        nginx = self.nginx(schemes | {"http"}, registry.url)
-        targets = {
-            scheme: {
-                "docxy": self.docxy(f"docxy-{scheme}", registry.url, scheme),
+        upstream = self.registry("upstream", "https", None)
+        nginx = self.nginx(schemes | {"http"}, upstream.url)
+        targets: dict[str, dict[str, Target]] = {}
+        for scheme in sorted(schemes | {"http"}):
+            targets[scheme] = {
+                "docxy": self.docxy(f"docxy-{scheme}", upstream.url, scheme),
                 "nginx": nginx[scheme],
-                "proxy": self.registry(f"proxy-{scheme}", scheme, registry.url),
+                "proxy": self.registry(f"proxy-{scheme}", scheme, upstream.url),
                 "registry": registry if scheme == "http" else self.registry("registry-https", scheme, None),
             }
-            for scheme in sorted(schemes | {"http"})
-        }
-        return Stage(targets)
+            if "distribution" in self.programs:
+                targets[scheme]["proxy3"] = self.registry(f"proxy3-{scheme}", scheme, upstream.url, "distribution")
+        return Stage(targets, upstream)
 
     def docxy(self, name: str, upstream: str, scheme: str = "http", *options: str) -> Target:
         """`name`: of its cache and its logs; `options`: more of them."""
@@ -87,14 +95,23 @@ class Setup:
         if scheme == "https":
             pair = ["--cert", str(self.certificate), "--key", str(self.key)]
             listen = ["--https-port", str(port), "--http-port", "0", *pair]
-        argv = [*twistd, "docxy", "--interface", HOST, *listen, "--auth", "none", "--upstream", upstream]
+        config = self.directory / f"{name}.toml"
+        authority = f'ca_file = "{self.certificate}"\n' if upstream.startswith("https:") else ""
+        config.write_text(f'[[upstreams]]\nname = "bench.test"\nurl = "{upstream}"\n{authority}', "utf-8")
+        argv = [*twistd, "docxy", "--interface", HOST, *listen, "--auth", "none", "--config", str(config)]
         argv += ["--cache", str(self.directory / name), "--access-log", str(self.directory / f"{name}-access.log")]
         if "--workers" not in options:
             argv += ["--workers", "1"]
         environ = {"PYTHONPATH": str(TOP)}
         return self._target("docxy", [*argv, *options], port, self.directory / f"{name}.log", scheme, environ)
 
-    def registry(self, name: str, scheme: str, upstream: str | None) -> Target:
+    def site(self) -> Target:
+        """A bare Site of Twisted's."""
+        port = free_port()
+        argv = [sys.executable, str(Path(__file__).with_name("bare.py")), str(port)]
+        return self._target("site", argv, port, self.directory / "site.log", "http")
+
+    def registry(self, name: str, scheme: str, upstream: str | None, program: str = "docker-registry") -> Target:
         """With an upstream a mirror with a storage of its own, else one that serves the content's."""
         storage = self.directory / ("content" if upstream is None else name)
         port = free_port()
@@ -112,8 +129,9 @@ class Setup:
         config = self.directory / f"{name}.yml"
         # JSON is YAML too.
         config.write_text(json.dumps(settings, indent=1), "utf-8")
-        argv = [self.programs["docker-registry"], "serve", str(config)]
-        return self._target(name.partition("-")[0], argv, port, self.directory / f"{name}.log", scheme)
+        argv = [self.programs[program], "serve", str(config)]
+        environ = {"SSL_CERT_FILE": str(self.certificate), "OTEL_TRACES_EXPORTER": "none"}
+        return self._target(name.partition("-")[0], argv, port, self.directory / f"{name}.log", scheme, environ)
 
     def far(self, target: Target, latency: float, rate: float) -> Target:
         """A server behind a slow line: seconds of a round trip, and bytes a second of a connection."""
@@ -160,6 +178,10 @@ http {{
     proxy_cache_lock_age 880s;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
+    proxy_ssl_verify on;
+    proxy_ssl_trusted_certificate {self.certificate};
+    proxy_ssl_name {NAME};
+    proxy_ssl_protocols TLSv1.3;
 {listening}
 }}
 """,

@@ -34,14 +34,20 @@ class Summary:
 
 @frozen
 class Goal:
-    """docxy's median of `measure` is to be `sign` `bound`, or `bound` times that of the server `versus`."""
+    """docxy's median of `measure` is to be `sign` `bound`, or `bound` times that of the server `versus`.
+
+    `beyond`: or `bound` more than that.
+    """
 
     measure: str
     sign: Literal["≥", "≤"]
     bound: float
     versus: str | None = None
+    beyond: bool = False
 
     def shown(self) -> str:
+        if self.beyond:
+            return f"{self.sign} {self.versus} + {self.bound:g}"
         return f"{self.sign} {self.bound:g}" + ("" if self.versus is None else f" × {self.versus}")
 
     def verdict(self, samples: Samples) -> Verdict | None:
@@ -49,7 +55,9 @@ class Goal:
         if not samples.get("docxy") or (self.versus is not None and not samples.get(self.versus)):
             return None
         value = statistics.median(samples["docxy"])
-        if self.versus is not None:
+        if self.versus is not None and self.beyond:
+            value -= statistics.median(samples[self.versus])
+        elif self.versus is not None:
             other = ratio(value, statistics.median(samples[self.versus]))
             if other is None:
                 return None

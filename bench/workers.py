@@ -17,7 +17,7 @@ def _target(lab: Lab, name: str) -> Target:
 
 
 def _requests(lab: Lab, name: str, round_: int) -> Measured:
-    return asked(lab, _target(lab, name).url + by_tag(lab), load.UNALIKE)
+    return asked(lab, _target(lab, name), by_tag(lab))
 
 
 def _transfers(lab: Lab, name: str, round_: int) -> Measured:
@@ -30,8 +30,8 @@ def _transfers(lab: Lab, name: str, round_: int) -> Measured:
 
 ROWS = (
     Row(
-        "workers-unalike",
-        "two workers beside one: cached manifest by tag, no two requests the same, HTTPS, 64 connections",
+        "workers-tag",
+        "two workers beside one: cached manifest by tag, HTTPS, 64 connections",
         _requests,
         (),
         ("docxy", "one"),

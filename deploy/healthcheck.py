@@ -20,7 +20,8 @@ def url(environ: Mapping[str, str]) -> str:
     """Where a docxy with this environment answers."""
     host = environ.get("INTERFACE") or "127.0.0.1"
     host = f"[{host.strip('[]')}]" if ":" in host else host
-    if environ.get("CERT_PATH", "off") not in ("", "off"):
+    is_own = environ.get("ACME") or environ.get("TLS") == "internal"
+    if is_own or environ.get("CERT_PATH", "off") not in ("", "off"):
         return f"https://{host}:{environ.get('HTTPS_PORT') or 443}/health"
     return f"http://{host}:{environ.get('PORT') or 8080}/health"
 

@@ -1,6 +1,6 @@
-"""What can go wrong, as clients are told it: a status, a code, a sentence.
+"""What can go wrong, as clients see it: a status, a code, a sentence.
 
-Pure.  The law: whatever a client can cause or meet is one of these classes, and each
+Pure.  The law: everything that a client can cause or meet is one of these classes, and each
 renders itself as the error JSON of OCI distribution-spec v1.1, "Error codes".  A
 message names what failed and never holds a credential.
 """
@@ -14,7 +14,7 @@ from attrs import define, field
 
 
 def delay(retry_after: str | None) -> float | None:
-    """A Retry-After's seconds; None for a date, which no registry sends, and for what is no number."""
+    """A Retry-After's seconds; None for what is no number of them."""
     # Not all that Python takes for a digit is one to `float`.
     return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
 
@@ -44,6 +44,10 @@ class RegistryError(Exception):
         return json.dumps({"errors": [error]}).encode("ascii") + b"\n"
 
 
+class Internal(RegistryError):
+    """A bug of docxy's."""
+
+
 class NameInvalid(RegistryError):
     status = 400
     code = "NAME_INVALID"
@@ -67,6 +71,10 @@ class DigestInvalid(RegistryError):
 class ManifestUnknown(RegistryError):
     status = 404
     code = "MANIFEST_UNKNOWN"
+
+
+class FrozenGone(ManifestUnknown):
+    """The operator froze a tag at what is not there any more."""
 
 
 class BlobUnknown(RegistryError):
@@ -98,6 +106,18 @@ class BadRequest(RegistryError):
     code = "UNSUPPORTED"
 
 
+class URITooLong(RegistryError):
+    status = 414
+    code = "UNSUPPORTED"
+
+
+class HeadTooLarge(RegistryError):
+    """The request's headers are too many, or too long."""
+
+    status = 431
+    code = "UNSUPPORTED"
+
+
 class Unsupported(RegistryError):
     """Writes: a mirror is read-only."""
 
@@ -121,9 +141,36 @@ class Denied(RegistryError):
     code = "DENIED"
 
 
+class Withheld(Denied):
+    """This mirror's own rules refuse it; the registry may have it."""
+
+
+class Recalled(Withheld):
+    """The operator ordered that this is not to be pulled any more."""
+
+    @classmethod
+    def of(cls, what: str, reason: str, *headers: tuple[str, str]) -> Recalled:
+        """`what`: the image or digest as the client asked for it; `reason`: the operator's."""
+        return cls(f"{what} is recalled: {reason}", headers=headers)
+
+
 class TooManyRequests(RegistryError):
     status = 429
     code = "TOOMANYREQUESTS"
+    limit: ClassVar[str] = ""
+    """Whose limit it is, where that is not the registry's: `logins`, `tokens`."""
+
+
+class TooManyLogins(TooManyRequests):
+    """docxy's own: of wrong passwords."""
+
+    limit = "logins"
+
+
+class TooManyTokens(TooManyRequests):
+    """The token service's."""
+
+    limit = "tokens"
 
 
 class UpstreamError(RegistryError):
@@ -131,6 +178,17 @@ class UpstreamError(RegistryError):
 
     status = 502
     code = "UNAVAILABLE"
+
+
+class UpstreamBroke(UpstreamError):
+    """The upstream broke off or stumbled (500, 502): the same request may well succeed now."""
+
+
+class AccountRefused(UpstreamError):
+    """The upstream refused an account of docxy's own, which says nothing about what is there."""
+
+    status = 403
+    code = "DENIED"
 
 
 class UpstreamUnavailable(UpstreamError):

@@ -1,6 +1,6 @@
 """The field's names for things: repository, tag, digest, descriptor, media type.
 
-Pure.  The law: a value of one of these types is well-formed, so whatever is made
+Pure.  The law: a value of one of these types is well-formed, so what is made
 from it (a path, a URL, a cache key) needs no further check.  The grammar is the OCI
 distribution-spec v1.1's, "Pulling manifests", and the OCI image-spec's for digests.
 """
@@ -24,6 +24,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _HEX = re.compile(r"[0-9a-f]+")
+_PLATFORM = re.compile(r"[a-z0-9._-]{1,32}/[a-z0-9._-]{1,32}(?:/[a-z0-9._-]{1,32})?")
 
 MAX_NAME = 255
 """Host + "/" + name may not be longer (distribution-spec)."""
@@ -35,6 +36,11 @@ ALGORITHMS: Mapping[str, int] = {"sha256": 64, "sha512": 128}
 def _shown(value: str) -> str:
     """A client's text as it may stand in a message: printable and short."""
     return ascii(value if len(value) <= 80 else value[:77] + "...")
+
+
+def is_platform(text: str) -> bool:
+    """Whether a text is `os/architecture` or `os/architecture/variant`."""
+    return _PLATFORM.fullmatch(text) is not None
 
 
 def is_repository(name: str) -> bool:
@@ -49,7 +55,7 @@ def check_repository(name: str) -> str:
     return name
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Digest:
     """`algorithm:hex`, of an algorithm that can be verified."""
 
@@ -70,9 +76,21 @@ class Digest:
         return cls(algorithm, encoded)
 
     @classmethod
+    def maybe(cls, text: str) -> Digest | None:
+        """As `parse`; None where that raises."""
+        try:
+            return cls.parse(text)
+        except DigestInvalid:
+            return None
+
+    @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
         """The digest of these bytes."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+    def others(self, data: bytes) -> frozenset[str]:
+        """What these bytes, which it is of, are called by the other algorithms."""
+        return frozenset(str(Digest.of(data, each)) for each in ALGORITHMS if each != self.algorithm)
 
     def hasher(self) -> _Hash:
         """A fresh hash object of this digest's algorithm."""
@@ -81,6 +99,11 @@ class Digest:
     def matches(self, hasher: _Hash) -> bool:
         """Whether what went into the hash object is what this digest names."""
         return hasher.hexdigest() == self.hex
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether it is the digest of no bytes."""
+        return self.matches(self.hasher())
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

@@ -1,7 +1,8 @@
 """Byte ranges (RFC 9110 section 14).
 
 Pure.  The law: a Range header that is malformed, of another unit or of several ranges is
-ignored, and the whole is served; that is always a correct answer to it.
+ignored, and the whole is served; that is always a correct answer to it.  A range that ends
+before it begins gets 416 (section 15.5.17), as OCI's conformance suite wants it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _CONTENT = re.compile(r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})\s*", 
 
 @frozen
 class Range:
-    """One range as asked for; `last` may lie past the end."""
+    """One range as asked for; `last` may lie past the end, or before `first`."""
 
     first: int | None
     """None: the final `last` bytes."""
@@ -43,6 +44,13 @@ class Range:
             )
         return Span(first, stop, size)
 
+    def means(self, span: Span) -> bool:
+        """Whether this is what it means for the size of `span`."""
+        try:
+            return span == self.within(span.size)
+        except RangeInvalid:
+            return False
+
 
 @frozen
 class Span:
@@ -64,8 +72,7 @@ def parse_range(header: str | None) -> Range | None:
     first, last, suffix = match.groups()
     if suffix is not None:
         return Range(None, int(suffix))
-    asked = Range(int(first), int(last) if last else None)
-    return asked if asked.last is None or int(first) <= asked.last else None
+    return Range(int(first), int(last) if last else None)
 
 
 def parse_content_range(header: str | None) -> Span | int | None:

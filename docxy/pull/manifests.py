@@ -1,20 +1,25 @@
 """Cached manifests and tags of one upstream.
 
 The law: a digest is served from the cache for ever, a tag until its time to live is over.
-Then the upstream is asked by HEAD, which costs no quota, and by GET only when the digest
-changed.  What can't be asked is served stale; what is refused or gone is not.
+Then docxy asks the upstream by HEAD, which costs no quota, and by GET only when the digest
+changed.  While the upstream does not answer, the cached tag is served stale; what the upstream
+refuses, or says is gone, is not.
+
+A tag may lead clients with different `Accept` headers to different manifests: it is kept once
+for those that take every kind, and once for each narrower choice (`Accept.variant`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-from attrs import evolve, frozen
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from attrs import evolve
 from twisted.logger import Logger
 
+from docxy.catalog.interfaces import IClaims, TagRecord, UpstreamCatalog, is_recent
+from docxy.content import Manifest, flaw
 from docxy.errors import (
     Denied,
     ManifestUnknown,
@@ -22,60 +27,32 @@ from docxy.errors import (
     Unauthorized,
     UpstreamError,
 )
-from docxy.flight import SingleFlight
-from docxy.names import INDEX_TYPES, MANIFEST_TYPES, Digest, Reference, Tag
-from docxy.pull.access import IAccess
+from docxy.names import Digest, Reference, Tag
+from docxy.observe.trail import Shared, collecting, waited
+from docxy.pull.archived import ArchivedManifests
+from docxy.pull.cache_status import ARCHIVED, HIT, NEGATIVE, STALE, CacheStatus, telling
+from docxy.pull.caller import Caller
 from docxy.pull.interfaces import PulledManifest
-from docxy.pull.limits import Limits, pause
-from docxy.pull.passes import only_cached
-from docxy.pull.status import HIT, NEGATIVE, CacheStatus, telling
-from docxy.storage.interfaces import DigestMismatch, IBlobStore, StorageError, WriterBusy
-from docxy.storage.recent import Recent
-from docxy.storage.records import HeldManifest, TagRecord, UpstreamCatalog
-from docxy.upstream.remote import Manifest, Remote
+from docxy.pull.kept_manifests import KeptManifests
+from docxy.pull.kept_tag import KeptTag, variant_of
+from docxy.pull.refusals import LONGEST_PAUSE, RecentRefusals, pause
+from docxy.pull.reserve import reserved
+from docxy.pull.rights.offline_tokens import only_cached
+from docxy.pull.rights.verdicts import IRights
+from docxy.pull.sightings import Sightings
+from docxy.pull.tag_rules import TagRules
+from docxy.single_flight import SingleFlight
+from docxy.upstream.remote import Remote
 
 NEGATIVE_FOR = 10.0
 """Seconds for which a missing manifest is not asked for again (signature tags are asked for with every pull)."""
-STRETCH = 10
-"""Times as long as usual a tag is believed while quota is saved."""
-_CLAIMED_FOR = 30.0
-_CLAIM_POLL = 0.02
+_CLAIM_PATIENCE = 30.0
+"""Seconds to wait for another client or process that asks the upstream already."""
 
 Work = Callable[[], Coroutine[Any, Any, PulledManifest]]
-
-
-@frozen
-class Client:
-    """Who asks, and what it can take."""
-
-    authorization: str | None
-    accept: Sequence[str]
-    head: bool
-
-    @property
-    def takes_all(self) -> bool:
-        """Whether its answer is the one that everybody gets.
-
-        To others a registry may give one platform's manifest instead of the index, or 404.
-        """
-        return all(acceptable(self.accept, each) for each in (*INDEX_TYPES, *MANIFEST_TYPES))
-
-
-@frozen
-class TagRules:
-    """How tags age."""
-
-    told: float
-    """Seconds a tag is believed, as the operator chose."""
-    keep_gone: bool = False
-    """Whether a tag that the upstream deleted is served on."""
-    saving: Callable[[], bool] = lambda: False
-    """Whether the upstream's quota is nearly spent, so that what is cached has to do."""
-
-    @property
-    def ttl(self) -> float:
-        """Seconds a tag is believed at this moment."""
-        return self.told * STRETCH if self.saving() else self.told
+_Key = tuple[str, str | None, str, tuple[str, ...], bool, bool]
+"""Repository, digest or kept tag, credential, what the upstream is asked with, whether by HEAD, whether quota is
+reserved for others."""
 
 
 class ManifestCache:
@@ -86,215 +63,280 @@ class ManifestCache:
     def __init__(
         self,
         remote: Remote,
-        store: IBlobStore,
-        recent: Recent,
-        catalog: UpstreamCatalog,
-        access: IAccess,
+        kept: KeptManifests,
+        known: UpstreamCatalog,
+        claims: IClaims,
+        rights: IRights,
         rules: TagRules,
-        clock: IReactorTime,
+        sightings: Sightings,
+        archived: ArchivedManifests | None,
+        seconds: Callable[[], float],
     ) -> None:
+        """`archived`: what other nodes know; `seconds`: the time since the epoch."""
+        self._archived = archived
+        self._sightings = sightings
         self._remote = remote
-        self._store = store
-        self._recent = recent
-        self._catalog = catalog
-        self._access = access
+        self._kept = kept
+        self._upstream = known.upstream
+        self._tags = known.tags
+        self._held = known.held
+        self._missing = known.missing
+        self._claims = claims
+        self._rights = rights
         self._rules = rules
-        self._clock = clock
-        self._limits: Limits[tuple[str, Reference, str]] = Limits(catalog.whole.seconds)
-        self._asking: SingleFlight[tuple[str, Reference, str, tuple[str, ...], bool], PulledManifest] = SingleFlight()
+        self._seconds = seconds
+        self._refusals: RecentRefusals[_Key] = RecentRefusals(seconds)
+        self._asking: SingleFlight[_Key, PulledManifest] = SingleFlight()
+        self._shared: dict[_Key, Shared] = {}
+        """What each question that is being asked waited for."""
 
-    @property
-    def _seconds(self) -> Callable[[], float]:
-        return self._catalog.whole.seconds
-
-    async def get(self, repository: str, reference: Reference, client: Client) -> PulledManifest:
+    async def get(self, repository: str, reference: Reference, caller: Caller, head: bool) -> PulledManifest:
         """A manifest, its bytes None for a HEAD that the cache had no bytes for.
 
         Raises RegistryError.
         """
         if isinstance(reference, Digest):
-            return await self._by_digest(repository, reference, client)
-        return await self._by_tag(repository, reference, client)
+            return await self._by_digest(repository, reference, caller, head)
+        return await self._by_tag(repository, reference, caller, head)
 
-    async def _by_digest(self, repository: str, digest: Digest, client: Client) -> PulledManifest:
-        held = self._catalog.held_manifest(repository, digest)
-        cached = await self._cached(held, digest, client)
+    async def _by_digest(self, repository: str, digest: Digest, caller: Caller, head: bool) -> PulledManifest:
+        """A digest has one representation: the client's `Accept` does not matter."""
+        held = await self._held.manifest(repository, digest)
+        cached = await self._kept.manifest(held, digest, head)
         if held is not None and cached is not None:
-            await self._access.allow(repository, digest, client.authorization, None)
+            await self._rights.allow(repository, caller, digest)
             return PulledManifest(cached, HIT, max(0, int(self._seconds() - held.seen)))
-        if self._access.cached_only(repository, client.authorization):
+        if caller.cached_only:
             raise only_cached(str(digest))
-        return await self._once(repository, digest, client, lambda: self._fetch(repository, digest, client))
 
-    async def _by_tag(self, repository: str, tag: Tag, client: Client) -> PulledManifest:
-        record = self._catalog.tag(repository, str(tag))
-        cached = await self._recorded(repository, record, client)
-        if record is not None and cached is not None:
-            if self._access.cached_only(repository, client.authorization):
-                return self._stale(cached, record, "pass")
-            now = self._seconds()
-            if now - record.checked < self._rules.ttl:
-                await self._access.allow(repository, tag, client.authorization, None)
-                return self._fresh(cached, record)
-            if now < record.retry and self._access.allowed_lately(repository, client.authorization):
-                return self._stale(cached, record, "upstream-paused")
-        elif self._access.cached_only(repository, client.authorization):
+        async def fetch() -> PulledManifest:
+            try:
+                found = None if head else await self._archived_digest(repository, digest, caller)
+                return found or await self._fetch(repository, digest, caller, (), head)
+            except ManifestUnknown:
+                if await self._rights.allowed_lately(repository, caller):
+                    # A tag that leads to what is gone would lead clients there again.
+                    await self._tags.drop_all_of(repository, digest)
+                raise
+
+        return await self._once(repository, str(digest), caller, (), head, fetch)
+
+    async def _by_tag(self, repository: str, tag: Tag, caller: Caller, head: bool) -> PulledManifest:
+        kept = await self._kept.tag(repository, tag, caller, head)
+        if kept.record is not None and kept.manifest is not None:
+            if caller.cached_only:
+                return self._stale(kept.manifest, kept.record, "offline-token")
+            pulled = await self._unasked(repository, tag, caller, kept.manifest, kept.record)
+            if pulled is not None:
+                return pulled
+        elif caller.cached_only:
             raise only_cached(f"{repository}:{tag}")
-        return await self._once(repository, tag, client, lambda: self._renew(repository, tag, client))
+        work = partial(self._renew, repository, tag, caller, head)
+        pulled = await self._once(repository, kept.name, caller, kept.accept, head, work)
+        if kept.name == tag.name and not caller.accept.takes(pulled.manifest.media_type):
+            # What everybody gets has become something that this client does not take.
+            kept = variant_of(tag, caller)
+            pulled = await self._once(repository, kept.name, caller, kept.accept, head, work)
+        return pulled
 
-    async def _once(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
-        """Ask the upstream once for all who want the same; the answers of those who joined say so."""
-        credential = self._access.credential(client.authorization)
-        missed = self._catalog.missed(repository, str(reference), credential)
-        if missed is not None:
-            raise ManifestUnknown(missed, headers=telling(NEGATIVE))
-        self._limits.check((repository, reference, credential))
-        key = (repository, reference, credential, tuple(client.accept), client.head)
-        joined = key in self._asking
-        pulled = await self._asking.do(key, lambda: self._asked(repository, reference, client, work))
-        return evolve(pulled, status=evolve(pulled.status, collapsed=True)) if joined else pulled
+    async def _once(
+        self, repository: str, name: str | None, caller: Caller, accept: tuple[str, ...], head: bool, work: Work
+    ) -> PulledManifest:
+        """Ask the upstream once for all who want the same; the answers of those who joined say so.
 
-    async def _asked(self, repository: str, reference: Reference, client: Client, work: Work) -> PulledManifest:
+        `name`: a digest, or what a tag is kept under; `accept`: what the upstream is asked with.
+        """
+        if name is not None:
+            missed = self._missing.message(repository, name, caller.credential)
+            if missed is not None:
+                raise ManifestUnknown(missed, headers=telling(NEGATIVE))
+        key = (repository, name, caller.credential, accept, head, self._rules.refuses(caller))
+        self._refusals.check(key)
+        shared = self._shared.get(key)
+        if shared is None:
+            return await self._asking.do(key, lambda: self._asked(repository, key, caller, work))
+        before = shared.connecting
         try:
-            return await work()
+            pulled = await self._asking.do(key, lambda: self._asked(repository, key, caller, work))
+        finally:
+            waited("connection", shared.connecting - before)
+        return evolve(pulled, status=evolve(pulled.status, collapsed=True))
+
+    async def _asked(self, repository: str, key: _Key, caller: Caller, work: Work) -> PulledManifest:
+        shared = self._shared[key] = Shared()
+        try:
+            with collecting(shared):
+                return await work()
         except ManifestUnknown as error:
-            if client.takes_all:
-                credential = self._access.credential(client.authorization)
-                until = self._seconds() + NEGATIVE_FOR
-                self._catalog.miss(repository, str(reference), credential, error.message, until)
+            kept_for = min(NEGATIVE_FOR, self._rules.ttl)
+            if key[1] is not None and kept_for > 0:
+                self._missing.keep(repository, key[1], caller.credential, error.message, kept_for)
             raise
         except (Unauthorized, Denied):
-            self._access.refused(repository, client.authorization)
+            await self._rights.refused(repository, caller)
             raise
         except TooManyRequests as error:
-            self._limits.note((repository, reference, self._access.credential(client.authorization)), error)
+            self._refusals.note(key, error)
             raise
+        finally:
+            del self._shared[key]
 
-    async def _fetch(self, repository: str, reference: Reference, client: Client) -> PulledManifest:
+    async def _fetch(
+        self, repository: str, reference: Reference, caller: Caller, accept: tuple[str, ...], head: bool
+    ) -> PulledManifest:
         """From the upstream, and into the cache."""
-        ask = self._remote.head_manifest if client.head else self._remote.manifest
-        manifest = await ask(repository, reference, client.accept, client.authorization)
-        self._access.granted(repository, client.authorization)
-        await self._keep(repository, manifest)
-        if isinstance(reference, Tag) and client.takes_all:
-            self._catalog.keep_tag(repository, str(reference), manifest.digest, manifest.media_type, manifest.size)
+        if not head and self._rules.refuses(caller):
+            raise reserved(self._upstream, repository, reference)
+        ask = self._remote.head_manifest if head else self._remote.manifest
+        manifest = await ask(repository, reference, accept, caller.authorization)
+        await self._rights.granted(repository, caller)
+        await self._sightings.manifest(repository, manifest)
+        await self._kept.keep(repository, manifest)
+        if manifest.body is None:
+            held = await self._held.manifest(repository, manifest.digest)
+            # Bytes that came by their digest, before any tag was asked for, are the better witness too.
+            manifest = manifest if held is None else evolve(manifest, size=held.size)
         return PulledManifest(manifest, CacheStatus(fwd="miss", stored=manifest.body is not None))
 
-    async def _renew(self, repository: str, tag: Tag, client: Client) -> PulledManifest:
-        """A tag that is not known, or not fresh: ask, unless another process just did."""
-        claim = f"{self._catalog.upstream}/{repository}:{tag} {self._access.credential(client.authorization)}"
-        mine = await self._claim(claim)
+    async def _unasked(
+        self, repository: str, tag: Tag, caller: Caller, manifest: Manifest, record: TagRecord
+    ) -> PulledManifest | None:
+        """What is kept, where the upstream was asked lately or is left alone for a while; None: it is to be asked."""
+        ttl = self._rules.ttl_of(repository, tag)
+        if is_recent(record.checked, self._seconds(), ttl):
+            await self._rights.allow(repository, caller, tag)
+            return self._fresh(manifest, record, ttl)
+        if self._is_paused(record) and await self._rights.allowed_lately(repository, caller):
+            return self._stale(manifest, record, "upstream-paused")
+        return None
+
+    async def _fetch_tag(self, repository: str, tag: Tag, caller: Caller, head: bool, kept: KeptTag) -> PulledManifest:
+        if kept.record is not None and self._rules.is_immutable(repository, tag):
+            return await self._fetch(repository, kept.record.digest, caller, (), head)
+        pulled = await self._fetch(repository, tag, caller, kept.accept, head)
+        if kept.name is not None:
+            self._sightings.tag(repository, kept.name, kept.record, pulled.manifest.digest)
+            manifest = pulled.manifest
+            self._keep_tag(repository, kept.name, manifest.digest, manifest.media_type, manifest.size)
+        return pulled
+
+    def _keep_tag(self, repository: str, name: str, digest: Digest, media_type: str, size: int) -> None:
+        """The upstream just said where a tag leads."""
+        self._tags.keep(repository, name, digest, media_type, size)
+        if self._archived is not None:
+            self._archived.told(repository, name, digest, media_type, size)
+
+    async def _archived_tag(self, repository: str, kept: KeptTag) -> KeptTag:
+        """With what other nodes know of a tag, and its bytes; what is kept where they know no more."""
+        if self._archived is None or kept.name is None:
+            return kept
+        record = kept.record or await self._archived.tag(repository, kept.name)
+        body = None if record is None else await self._archived.body(record.digest)
+        if record is None or body is None or flaw(body, record.media_type) is not None:
+            return kept
+        return evolve(kept, record=record, manifest=Manifest(record.media_type, record.digest, len(body), body))
+
+    async def _archived_digest(self, repository: str, digest: Digest, caller: Caller) -> PulledManifest | None:
+        """A manifest's bytes from the archive, where the upstream says that this repository has it."""
+        body = None if self._archived is None else await self._archived.body(digest)
+        if body is None:
+            return None
         try:
-            record = self._catalog.tag(repository, str(tag))
-            cached = await self._recorded(repository, record, client)
-            if record is None or cached is None:
-                return await self._fetch(repository, tag, client)
+            told = await self._remote.head_manifest(repository, digest, (), caller.authorization)
+            await self._rights.granted(repository, caller)
+            await self._sightings.manifest(repository, told)
+            media_type = told.media_type
+        except (UpstreamError, TooManyRequests):
+            listed = await self._kept.listing(repository, digest)
+            if listed is None or not await self._rights.allowed_lately(repository, caller):
+                raise
+            media_type = listed.media_type
+        if flaw(body, media_type) is not None:
+            return None
+        manifest = Manifest(media_type, digest, len(body), body)
+        await self._kept.keep(repository, manifest)
+        return PulledManifest(manifest, ARCHIVED)
+
+    async def _renew(self, repository: str, tag: Tag, caller: Caller, head: bool) -> PulledManifest:
+        """A tag that is not known, or not fresh: ask, unless another process just did."""
+        name = (await self._kept.tag(repository, tag, caller, head)).name
+        claim = f"{self._upstream}/{repository}:{name} {caller.credential}"
+        mine = name is not None and await self._claims.claim(claim, _CLAIM_PATIENCE)
+        try:
+            kept = await self._kept.tag(repository, tag, caller, head, latest=True)
+            if kept.record is None or kept.manifest is None:
+                found = await self._archived_tag(repository, kept)
+                if found.record is None or found.manifest is None:
+                    return await self._fetch_tag(repository, tag, caller, head, kept)
+                # However lately another node asked, this one asks too: the archive is not the upstream.
+                asked = await self._revalidate(repository, tag, caller, head, found, found.record, found.manifest)
+                if asked.manifest.digest == found.manifest.digest:
+                    await self._kept.keep(repository, found.manifest)
+                return asked
             # What another process was told meanwhile is as good.
-            if self._seconds() - record.checked < self._rules.ttl:
-                await self._access.allow(repository, tag, client.authorization, None)
-                return self._fresh(cached, record)
-            if self._seconds() < record.retry and self._access.allowed_lately(repository, client.authorization):
-                return self._stale(cached, record, "upstream-paused")
-            return await self._revalidate(repository, tag, client, record, cached)
+            unasked = await self._unasked(repository, tag, caller, kept.manifest, kept.record)
+            if unasked is not None:
+                return unasked
+            return await self._revalidate(repository, tag, caller, head, kept, kept.record, kept.manifest)
         finally:
             if mine:
-                self._catalog.whole.release(claim)
-
-    async def _claim(self, key: str) -> bool:
-        """Whether we ask; else another process did, and is done or late."""
-        if self._catalog.whole.claim(key, _CLAIMED_FOR):
-            return True
-        deadline = self._clock.seconds() + _CLAIMED_FOR
-        while self._catalog.whole.claimed(key) and self._clock.seconds() < deadline:
-            await deferLater(self._clock, _CLAIM_POLL, lambda: None)
-        return False
+                self._claims.release(claim)
 
     async def _revalidate(
-        self, repository: str, tag: Tag, client: Client, record: TagRecord, cached: Manifest
+        self,
+        repository: str,
+        tag: Tag,
+        caller: Caller,
+        head: bool,
+        kept: KeptTag,
+        record: TagRecord,
+        cached: Manifest,
     ) -> PulledManifest:
+        name = kept.name or tag.name
         try:
-            told = await self._remote.head_manifest(repository, tag, client.accept, client.authorization)
-            self._access.granted(repository, client.authorization)
+            told = await self._remote.head_manifest(repository, tag, kept.accept, caller.authorization)
+            await self._rights.granted(repository, caller)
             if told.digest != record.digest:
-                if self._rules.saving():
+                await self._sightings.manifest(repository, told)
+                self._sightings.tag(repository, name, record, told.digest)
+                if self._rules.spares(caller):
                     return self._stale(cached, record, "saving-quota")
                 # A HEAD costs no quota, a GET does: this is where a pull limit strikes.
-                pulled = await self._fetch(repository, tag, client)
+                pulled = await self._fetch_tag(repository, tag, caller, head, kept)
                 return evolve(pulled, status=evolve(pulled.status, fwd="stale"))
         except (UpstreamError, TooManyRequests) as error:
-            if not self._access.allowed_lately(repository, client.authorization):
+            if not await self._rights.allowed_lately(repository, caller):
                 raise
-            self._catalog.postpone_tag(repository, str(tag), self._seconds() + pause(error))
+            self._tags.postpone(repository, name, record, self._seconds() + pause(error))
             self._log.warn("{repository}:{tag} is served stale: {error}", repository=repository, tag=tag, error=error)
             return self._stale(cached, record, "upstream-failed")
         except ManifestUnknown:
-            if not self._access.allowed_lately(repository, client.authorization) or not client.takes_all:
-                # Registries say the same of what is private, and of what is there in types that were not accepted.
+            if not await self._rights.allowed_lately(repository, caller):
+                # Registries say the same of what is private.
                 raise
-            if self._rules.keep_gone:
+            self._sightings.tag(repository, name, record, None)
+            if self._rules.keep_gone or self._rules.pinned(repository, tag.name):
                 return self._stale(cached, record, "gone")
-            self._catalog.drop_tag(repository, str(tag))
+            self._tags.drop(repository, name)
+            if self._archived is not None:
+                self._archived.gone(repository, name)
             raise
-        self._catalog.keep_tag(repository, str(tag), record.digest, record.media_type, record.size)
+        if self._rules.keep_gone or self._rules.pinned(repository, tag.name):  # it may have been gone meanwhile
+            self._sightings.tag(repository, name, None, record.digest)
+        self._keep_tag(repository, name, record.digest, record.media_type, record.size)
         manifest = evolve(cached, passed=told.passed)
         return PulledManifest(manifest, CacheStatus(fwd="stale", ttl=int(self._rules.ttl)), 0)
 
-    def _fresh(self, cached: Manifest, record: TagRecord) -> PulledManifest:
+    def _is_paused(self, record: TagRecord) -> bool:
+        # No pause is longer: one that seems to be was noted before the clock was set back.
+        return 0 < record.retry - self._seconds() <= LONGEST_PAUSE
+
+    def _fresh(self, cached: Manifest, record: TagRecord, ttl: float) -> PulledManifest:
         age = max(0, int(self._seconds() - record.checked))
-        return PulledManifest(cached, CacheStatus(hit=True, ttl=int(self._rules.ttl) - age), age)
+        return PulledManifest(cached, CacheStatus(hit=True, ttl=int(ttl) - age), age)
 
     def _stale(self, cached: Manifest, record: TagRecord, why: str) -> PulledManifest:
         age = max(0, int(self._seconds() - record.checked))
-        passed = (*cached.passed, ("Warning", '110 docxy "Response is Stale"'))
+        passed = (*cached.passed, STALE)
         status = CacheStatus(hit=True, ttl=int(self._rules.ttl) - age, detail=f"stale-{why}")
         return PulledManifest(evolve(cached, passed=passed), status, age)
-
-    async def _recorded(self, repository: str, record: TagRecord | None, client: Client) -> Manifest | None:
-        """What a tag's record leads to, when the client can take it and the bytes it needs are here."""
-        if record is None or not acceptable(client.accept, record.media_type):
-            return None
-        if client.head:
-            return Manifest(record.media_type, record.digest, record.size, None)
-        return await self._cached(self._catalog.held_manifest(repository, record.digest), record.digest, client)
-
-    async def _cached(self, held: HeldManifest | None, digest: Digest, client: Client) -> Manifest | None:
-        if held is None or not acceptable(client.accept, held.media_type):
-            return None
-        if client.head:
-            return Manifest(held.media_type, digest, held.size, None)
-        body = await self._recent.load(digest)
-        return None if body is None else Manifest(held.media_type, digest, len(body), body)
-
-    async def _keep(self, repository: str, manifest: Manifest) -> None:
-        if manifest.body is None:
-            # What a HEAD tells is not verified by anything, and what is held is held for ever.
-            return
-        try:
-            writer = await self._store.write(manifest.digest)
-            try:
-                await writer.announce(manifest.size)
-                await writer.write(manifest.body[writer.offset :])
-                await writer.commit()
-            except BaseException:
-                await writer.cancel()
-                raise
-        except (WriterBusy, DigestMismatch):
-            pass
-        except StorageError as error:
-            self._log.error("{digest} is not cached: {error}", digest=manifest.digest, error=error)
-        self._recent.keep(manifest.digest, manifest.body)
-        self._catalog.hold(repository, manifest.digest, manifest.media_type, manifest.size)
-
-
-def acceptable(accept: Sequence[str], media_type: str) -> bool:
-    """Whether an Accept takes a media type (RFC 9110 section 12.5.1); no Accept takes anything."""
-    ranges = [line for value in accept for line in value.split(",") if line.strip()]
-    if not ranges:
-        return True
-    for line in ranges:
-        named, *parameters = (part.strip().lower() for part in line.split(";"))
-        if any(p.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters):
-            continue
-        if named in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
-            return True
-    return False

@@ -1,47 +1,34 @@
 """Filling what a client is about to ask for.
 
 The law: only what a platform's manifest lists, in its order, a few at a time, in the name
-of the client that got the manifest; what fails is left for the client's own request.
+of the client that got the manifest; what fails is left for the client's own request.  At the stop
+none is left, running or in the queue.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 
+from cachetools import TTLCache
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from docxy.content import Manifest, listed
 from docxy.errors import RegistryError
-from docxy.names import MANIFEST_TYPES, Descriptor, Digest
-from docxy.pull.blobs import BlobCache
-from docxy.upstream.remote import Manifest
+from docxy.names import Digest
+from docxy.pull.blobs.cache import BlobCache
+from docxy.pull.caller import Caller
 
 AT_ONCE = 4
 """Blobs of one upstream that are prefetched at the same time."""
 AGAIN = 60.0
-"""Seconds after which a manifest that is asked for again is looked at again: its blobs may be evicted by then."""
-MAX_LISTED = 1000
-
-
-def listed(manifest: Manifest) -> list[Descriptor]:
-    """Config and layers of a platform's manifest, in order; nothing for an index.
-
-    Layers that are somewhere else (foreign ones, with `urls`) and malformed ones are left out.
-    """
-    if manifest.media_type not in MANIFEST_TYPES or manifest.body is None:
-        return []
-    parsed = json.loads(manifest.body)
-    layers = parsed.get("layers")
-    out: list[Descriptor] = []
-    for entry in [parsed.get("config"), *(layers if isinstance(layers, list) else [])][:MAX_LISTED]:
-        try:
-            if not entry.get("urls"):
-                out.append(Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), int(entry["size"])))
-        except (RegistryError, AttributeError, LookupError, TypeError, ValueError):
-            continue
-    return out
+"""Seconds after which a second pull of a manifest prefetches again: its blobs may be evicted by then."""
+MAX_SEEN = 10_000
+"""Manifests that are remembered for that long."""
+MAX_QUEUED = 1_000
+"""Blobs of one upstream that are prefetched or wait for it; more are left for the clients' own requests."""
 
 
 class Prefetch:
@@ -49,32 +36,44 @@ class Prefetch:
 
     _log = Logger()
 
-    def __init__(self, blobs: BlobCache, clock: IReactorTime) -> None:
+    def __init__(self, blobs: BlobCache, clock: IReactorTime, refuses: Callable[[Manifest], bool]) -> None:
+        """`refuses`: whether a manifest is not to be served, so that nothing of it is worth fetching."""
+        self._refuses = refuses
         self._blobs = blobs
-        self._clock = clock
-        self._seen_to: dict[tuple[str, Digest, str], float] = {}
+        self._seen_to: TTLCache[tuple[str, Digest, str], None] = TTLCache(MAX_SEEN, AGAIN, timer=clock.seconds)
         self._free = DeferredSemaphore(AT_ONCE)
+        self._running: dict[Deferred[None], None] = {}
+        """The oldest first; also those that wait for their turn."""
 
-    def start(self, repository: str, manifest: Manifest, authorization: str | None, credential: str) -> None:
+    def start(self, repository: str, manifest: Manifest, caller: Caller) -> None:
         """Fill what the manifest lists, soon, unless that was seen to a moment ago; returns at once."""
-        key = (repository, manifest.digest, credential)
-        now = self._clock.seconds()
-        if self._seen_to.get(key, now) > now:
+        key = (repository, manifest.digest, caller.credential)
+        if key in self._seen_to or self._refuses(manifest):
             return
-        self._seen_to = {seen: until for seen, until in self._seen_to.items() if until > now}
-        self._seen_to[key] = now + AGAIN
+        self._seen_to[key] = None
         for descriptor in listed(manifest):
-            running = Deferred.fromCoroutine(self._fill(repository, descriptor.digest, authorization, credential))
-            running.addErrback(self._failed)
+            if len(self._running) >= MAX_QUEUED:
+                return
+            running = Deferred.fromCoroutine(self._fill(repository, descriptor.digest, caller))
+            self._running[running] = None
+            running.addErrback(self._failed).addCallback(self._ended, running)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._log.failure("a prefetch failed", failure)
 
-    async def _fill(self, repository: str, digest: Digest, authorization: str | None, credential: str) -> None:
+    def _ended(self, _: None, running: Deferred[None]) -> None:
+        del self._running[running]
+
+    async def stop(self) -> None:
+        """End all of it, those in the queue first: the end of one before them would begin the next."""
+        for running in reversed([*self._running]):
+            running.cancel()
+
+    async def _fill(self, repository: str, digest: Digest, caller: Caller) -> None:
         await self._free.acquire()
         try:
-            end = await self._blobs.prefetch(repository, digest, authorization, credential)
+            end = await self._blobs.prefetch(repository, digest, caller)
             if end is not None:
                 await end
         except RegistryError as error:

@@ -1,9 +1,10 @@
-"""What is done to the files of blobs.  Everything here blocks, and is called in threads.
+"""The file of a blob through its life: claimed, committed, evicted.  Everything here blocks, and is called in threads.
 
 The law of ownership: *who holds the exclusive flock of an incoming file owns that fill.*  The
-kernel frees it when the process dies, however it dies.  Whoever reads a committed blob holds
-a shared flock of it, so that whoever wants to evict it fails to get the exclusive one.  A lock
-counts only while the path still names the file that was locked.
+kernel frees it when the process dies, however it dies.  A reader of a committed blob holds
+a shared flock of it, so that an eviction fails to get the exclusive one.  A lock
+counts only while the path still names the file that was locked.  How a fill is held that
+somebody else owns, and what its file says when it loses its name: `docxy.storage.holds`.
 """
 
 from __future__ import annotations
@@ -11,39 +12,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
 from docxy.names import Digest
-from docxy.storage.interfaces import NoSpace, StorageError, WriterBusy
-from docxy.storage.paths import Tree
+from docxy.storage import disk, holds
+from docxy.storage.paths import DIRECTORY_MODE, FILE_MODE, Tree
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    pass
 
-PIECE = 1 << 20
-"""Bytes read at once for hashing: large enough that the interpreter's lock is rarely taken."""
-
-_ATTEMPTS = 20
+_LOOKS = 8
 _PAUSE = 0.005
-"""Seconds.  Who follows or evicts a fill locks it for microseconds to see whether it is owned; a
-claim that meets such a lock must not take it for an owner's."""
-
-_IOV = 512
-
-
-@contextmanager
-def explained(doing: str, path: str) -> Iterator[None]:
-    """An OSError as what a store raises: NoSpace or StorageError, with the path."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (NoSpace if full else StorageError)(f"cannot {doing} {path}: {error.strerror}") from error
+"""Seconds between two looks."""
 
 
 def try_lock(descriptor: int, how: int) -> bool:
@@ -53,6 +39,16 @@ def try_lock(descriptor: int, how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def must_lock(path: str) -> None:
+    """Raises OSError where files cannot be locked: no two processes could share them."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    try:
+        if try_lock(descriptor, fcntl.LOCK_SH):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def names(path: str, found: os.stat_result) -> bool:
@@ -73,85 +69,133 @@ class Claim:
     view: int
     """Descriptor to read from; it never holds the owner's lock."""
     kept: int
-    """Bytes an interrupted writer left."""
+    """Bytes an interrupted writer left that can be trusted."""
     size: int | None
     """The size that writer announced."""
 
 
-def claim(tree: Tree, digest: Digest, announced: Callable[[Digest], int | None]) -> Claim:
-    """Own the fill of a digest.  Raises WriterBusy, StorageError.
+@frozen
+class Found:
+    """A blob that is committed, or that somebody else fills."""
 
-    `announced` tells the size that is reserved for it.  Kept bytes for which nothing is
-    reserved are thrown away: nobody counted them.
+    view: int
+    """Descriptor to read from; holds the shared lock of a committed blob."""
+    size: int | None
+    """Of a committed one."""
+
+
+class IKept(Protocol):
+    """See `docxy.storage.index.KeptFill`."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def trusted(self) -> int: ...
+
+
+def join(tree: Tree, digest: Digest, kept: Callable[[Digest], IKept]) -> Claim | Found:
+    """Find a blob wherever it is in its life, or own its fill.  Raises StorageError.
+
+    `kept` says what is known of an interrupted fill; bytes that are not to be trusted are thrown away.
+
+    This is the only place that looks again.  A fill has two names in its life, and between two
+    looks at them it may be renamed, evicted or withdrawn; and one that follows or evicts a fill
+    locks it for microseconds to see whether it is owned, which must not be taken for an owner.
     """
     path = tree.incoming(digest)
-    with explained("fill", path):
-        for _ in range(_ATTEMPTS):
-            if os.path.exists(tree.blob(digest)):
-                raise WriterBusy(f"{digest} is committed")
-            owner = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    with disk.explained("fill", path):
+        for attempt in range(_LOOKS):
+            if attempt:
+                time.sleep(_PAUSE)
+            committed = open_committed(tree, digest)
+            if committed is not None:
+                return _found(committed)
             try:
-                claimed = _claimed(tree, digest, owner, announced)
+                owner = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+            except FileNotFoundError:
+                tree.create()  # somebody removed the directory, and may have made it again
+                continue
+            except PermissionError:
+                os.unlink(path)  # found wrong, or not written by us: of no use in either case
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.EISDIR):
+                    raise
+                disk.remove_anything(path)  # a link or a directory
+                continue
+            try:
+                claimed = _claimed(tree, digest, owner, kept)
             except BaseException:
                 os.close(owner)
                 raise
             if claimed is not None:
                 return claimed
             os.close(owner)
-            time.sleep(_PAUSE)
-    raise WriterBusy(f"{digest} is being written")
+        return Found(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), None)
 
 
-def _claimed(tree: Tree, digest: Digest, owner: int, announced: Callable[[Digest], int | None]) -> Claim | None:
+def _found(committed: int) -> Found:
+    try:
+        return Found(committed, os.fstat(committed).st_size)
+    except OSError:
+        os.close(committed)
+        raise
+
+
+def open_committed(tree: Tree, digest: Digest, *, wait: bool = True) -> int | None:
+    """A descriptor of a committed blob that holds its shared lock; None when there is none.
+
+    What is not a plain file is no blob: it is removed.  Raises BlockingIOError, if not to `wait` for
+    the lock, and OSError.
+    """
+    path = tree.blob(digest)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        os.unlink(path)
+        return None
+    try:
+        # Somebody may be evicting it, or just gave it this name: either takes a moment.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
+        found = os.fstat(descriptor)
+        if found.st_nlink and stat.S_ISREG(found.st_mode):
+            return descriptor
+        if found.st_nlink:
+            disk.remove_anything(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _claimed(tree: Tree, digest: Digest, owner: int, kept: Callable[[Digest], IKept]) -> Claim | None:
     path = tree.incoming(digest)
     if not try_lock(owner, fcntl.LOCK_EX):
         return None
     found = os.fstat(owner)
     if not names(path, found):
         return None
+    if not stat.S_ISREG(found.st_mode):
+        os.unlink(path)  # a pipe would never be read
+        return None
     # Only now: a former owner renames before it lets go.
-    if os.path.exists(tree.blob(digest)):
-        os.unlink(path)
-        raise WriterBusy(f"{digest} is committed")
-    size = announced(digest)
-    if found.st_size > (size or 0):
+    if os.path.lexists(tree.blob(digest)) or holds.mark(found) is not None:
         os.unlink(path)
         return None
-    return Claim(owner, os.open(path, os.O_RDONLY), found.st_size, size)
-
-
-def append(owner: int, pieces: Sequence[bytes], offset: int) -> int:
-    """Write the pieces; how many bytes they are."""
-    total = 0
-    for start in range(0, len(pieces), _IOV):
-        some = pieces[start : start + _IOV]
-        wanted = sum(map(len, some))
-        wrote = os.pwritev(owner, some, offset + total)
-        if wrote < wanted:  # the disk is filling up: the rest tells why
-            rest = memoryview(b"".join(some))[wrote:]
-            while rest:
-                rest = rest[os.pwrite(owner, rest, offset + total + wanted - len(rest)) :]
-        total += wanted
-    return total
-
-
-def joined(pieces: Sequence[bytes]) -> Sequence[bytes]:
-    """Small pieces as one: each write and hash of its own would fight for the interpreter's lock."""
-    if len(pieces) > 1 and sum(map(len, pieces)) < len(pieces) * (32 << 10):
-        return [b"".join(pieces)]
-    return pieces
-
-
-def hash_range(descriptor: int, start: int, end: int, hasher: _Hash) -> int:
-    """Hash the file's bytes from `start` up to `end`; where they ended, if sooner."""
-    buffer = memoryview(bytearray(min(PIECE, max(end - start, 1))))
-    while start < end:
-        got = os.preadv(descriptor, [buffer[: min(len(buffer), end - start)]], start)
-        if not got:
-            break
-        hasher.update(buffer[:got])
-        start += got
-    return start
+    known = kept(digest)
+    there = min(found.st_size, known.trusted)
+    if there > (found.st_size if known.size is None else known.size):
+        os.unlink(path)
+        return None
+    if there < found.st_size:
+        os.ftruncate(owner, there)
+    return Claim(owner, os.open(path, os.O_RDONLY), there, known.size)
 
 
 def publish(tree: Tree, digest: Digest, owner: int, view: int) -> None:
@@ -161,27 +205,25 @@ def publish(tree: Tree, digest: Digest, owner: int, view: int) -> None:
     """
     path = tree.blob(digest)
     shard = os.path.dirname(path)
-    with explained("commit", path):
+    with disk.explained("commit", path):
         os.fsync(owner)
-        try:
-            os.mkdir(shard, 0o750)
-        except FileExistsError:
-            pass
-        else:
-            _sync_directory(os.path.dirname(shard))
+        _make_shard(tree, shard)
         os.rename(tree.incoming(digest), path)
-        _sync_directory(shard)
-        # Shared, no longer exclusive: whoever opens the blob now may read it.
+        disk.sync_directory(shard)
+        # Shared, no longer exclusive: readers may open the blob from now on.
         fcntl.flock(owner, fcntl.LOCK_SH)
         fcntl.flock(view, fcntl.LOCK_SH)
 
 
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _make_shard(tree: Tree, shard: str) -> None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.mkdir(shard, DIRECTORY_MODE)
+    except FileExistsError:
+        return
+    except FileNotFoundError:  # somebody removed the directory
+        tree.create()
+        os.mkdir(shard, DIRECTORY_MODE)
+    disk.sync_directory(os.path.dirname(shard))
 
 
 def restart(tree: Tree, digest: Digest) -> Claim:
@@ -191,7 +233,7 @@ def restart(tree: Tree, digest: Digest) -> Claim:
     """
     path = tree.incoming(digest)
     fresh = f"{path}.new"
-    owner = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
+    owner = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     try:
         fcntl.flock(owner, fcntl.LOCK_EX)
         os.rename(fresh, path)
@@ -201,30 +243,49 @@ def restart(tree: Tree, digest: Digest) -> Claim:
         raise
 
 
-def evictable(tree: Tree, digest: Digest, *, remove: bool) -> bool:
-    """Whether nobody reads or writes this blob or fill; with `remove`, it is then gone.
-
-    Looks at the fill first: one that is committed meanwhile is met again under its final path.
-    """
-    for path in (tree.incoming(digest), tree.blob(digest)):
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            if not try_lock(descriptor, fcntl.LOCK_EX) or not names(path, os.fstat(descriptor)):
-                return False
-            if remove:
-                os.unlink(path)
-        finally:
-            os.close(descriptor)
-    return True
+def evictable(tree: Tree, digest: Digest) -> bool:
+    """Whether nobody reads or writes this blob or fill; so is one that is not there."""
+    return all(_free(path, None) is not None for path in _both(tree, digest))
 
 
-def unlink(path: str) -> bool:
-    """Remove a file; whether it was there."""
+def evict(tree: Tree, digest: Digest) -> int:
+    """Remove a blob or fill that nobody reads or writes; the bytes of the disk that this frees."""
+    incoming, committed = _both(tree, digest)
+    return (_free(incoming, holds.GONE) or 0) + (_free(committed, holds.VERIFIED) or 0)
+
+
+def _both(tree: Tree, digest: Digest) -> tuple[str, str]:
+    """The fill first: one that is committed meanwhile is met again under its final path."""
+    return tree.incoming(digest), tree.blob(digest)
+
+
+def _free(path: str, mark: int | None) -> int | None:
+    """None when somebody uses the file.  With a mark, it is removed: bytes on the disk."""
     try:
-        os.unlink(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        return False
-    return True
+        return 0
+    except OSError:  # not written by docxy, and of no use
+        if mark is not None:
+            disk.remove_anything(path)
+        return 0
+    try:
+        found = os.fstat(descriptor)
+        if not try_lock(descriptor, fcntl.LOCK_EX) or holds.held(descriptor) or not names(path, found):
+            return None
+        if mark is not None:
+            holds.put_mark(descriptor, mark)
+            disk.remove_anything(path)
+        return found.st_blocks * 512
+    finally:
+        os.close(descriptor)
+
+
+def drop_fill(tree: Tree, digest: Digest) -> int | None:
+    """Remove a fill that nobody owns; the length so far of one that somebody does."""
+    path = tree.incoming(digest)
+    with suppress(FileNotFoundError):
+        found = os.stat(path)
+        if _free(path, holds.GONE) is None:
+            return found.st_size
+    return None

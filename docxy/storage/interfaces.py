@@ -1,4 +1,4 @@
-"""What a place for blobs must do.  Every store passes `tests/storage/contract.py`.
+"""What a place for blobs must do.  Every store passes the contract of `tests/unit/storage`.
 
 The law of a store: *bytes are found under a digest only after they hashed to it.*
 Until then they are a fill: owned by exactly one writer in all the processes that
@@ -9,7 +9,8 @@ the last byte.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -17,11 +18,20 @@ from zope.interface import Attribute, Interface
 
 from docxy.names import Digest
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+STEP = 8 << 20
+"""Bytes for which a store makes room at a time, as a fill of a known size grows."""
+UNSIZED_STEP = 256 << 10
+"""The same where nobody knows the size: it may be small."""
+
 
 class StorageError(Exception):
     """The store cannot do its work (disk full, read-only, I/O error).
 
-    Whoever pulls goes on without it; the message is for the operator and names the path.
+    Pulls go on without it; the message is for the operator and names the path.
     """
 
 
@@ -29,12 +39,8 @@ class NoSpace(StorageError):
     """The blob does not fit in the byte budget, or the disk is full."""
 
 
-class BlobMissing(LookupError):
-    """Neither a committed blob nor a fill in flight is there under this digest."""
-
-
-class WriterBusy(Exception):
-    """Another writer, in this process or another, owns this digest: open it and follow."""
+class DiskFull(NoSpace):
+    """The disk has no room, though the budget has."""
 
 
 class DigestMismatch(Exception):
@@ -45,9 +51,11 @@ class State(enum.Enum):
     """What a reader's bytes are at this moment."""
 
     FILLING = "filling"  # a writer is at work
+    STALLED = "stalled"  # a writer owns it, but its process stands still
     VERIFIED = "verified"  # every byte is there and hashed to the digest
     RELEASED = "released"  # the writer went away; what it wrote may be resumed by another
-    CANCELLED = "cancelled"  # the bytes were withdrawn: they must not be completed
+    WITHDRAWN = "withdrawn"  # the bytes are gone from the store, though nobody found them wrong
+    WRONG = "wrong"  # the bytes are not those of the digest: they must never be completed
 
 
 @frozen
@@ -61,14 +69,31 @@ class BlobStat:
     """Seconds since the epoch."""
 
 
+@frozen
+class Counted:
+    """A blob as the index counts it."""
+
+    digest: Digest
+    size: int
+    """Bytes."""
+    taken: int
+    """Bytes of the disk."""
+    last_used: float
+    """Seconds since the epoch."""
+    checked: float
+    """When its bytes were last hashed; seconds since the epoch."""
+
+
 class IBlobReader(Interface):
     """Reads one blob, committed or being filled.  Must be closed."""
 
     digest: Digest = Attribute("Digest: what is being read.")
-    size: int | None = Attribute("int | None: the whole blob in bytes; None until the writer announced it.")
+    size: int | None = Attribute(
+        "int | None: the whole blob in bytes; None until the writer announced it, which may be never, or committed."
+    )
     readable: int = Attribute(
         "int: how many bytes from the start may be handed to clients now. "
-        "Below `size` by at least one until the state is VERIFIED."
+        "At least one less than are written, until the state is VERIFIED."
     )
     state: State = Attribute("State: as of the last change.")
 
@@ -81,7 +106,7 @@ class IBlobReader(Interface):
     def changed() -> Deferred[None]:
         """Fires at the next change of `size`, `readable` or `state`.  May be cancelled.
 
-        Never fires once the state is VERIFIED or CANCELLED, nor after `close`.
+        Never fires once the state is VERIFIED, WITHDRAWN or WRONG, nor after `close`.
         """
 
     def fileno() -> int | None:
@@ -90,30 +115,40 @@ class IBlobReader(Interface):
         Other readers share it: read at offsets only, and don't close it.
         """
 
+    async def hashed(count: int) -> _Hash:
+        """The hash of the first `count` bytes, which must be readable.  Raises StorageError."""
+
+    def same(other: IBlobReader) -> bool:
+        """Whether the other reads the very same file or fill, not only the same digest."""
+
+    def again() -> IBlobReader:
+        """Another reader of the same bytes, to be closed by itself.  Not after `close`."""
+
     def close() -> None:
         """Stop reading; the blob may be evicted from now on.  May be called twice."""
 
 
 class IBlobWriter(Interface):
-    """Owns the fill of one digest until commit, cancel or release; each ends it."""
+    """Owns the fill of one digest until commit, cancel, reject or release; each ends it."""
 
     digest: Digest = Attribute("Digest: what is being written.")
     offset: int = Attribute("int: bytes already there, from this writer or one that was interrupted.")
     size: int | None = Attribute("int | None: the size that was announced, now or before an interruption.")
 
     async def announce(size: int) -> None:
-        """Say how large the blob is, and reserve that much of the budget.
+        """Say how large the blob is, where that is known; before the first `write`.
 
-        Evicts what is least recently used.  Raises NoSpace when there is no room, StorageError
-        on I/O errors.  A size that differs from the one announced before an interruption
-        discards what was kept and sets `offset` to 0.
+        Raises NoSpace when there cannot be room for all of it; nothing is evicted for more than its
+        first bytes.  Raises StorageError on I/O errors.  A size that differs from the one announced
+        before an interruption discards what was kept and sets `offset` to 0.
         """
 
     async def write(data: bytes) -> None:
-        """Append; returns when another piece is welcome.  One call at a time, after `announce`.
+        """Append; returns when another piece is welcome.  One call at a time.
 
-        Raises NoSpace or StorageError; the fill can then only be cancelled or released.
-        Raises DigestMismatch when there are more bytes than announced; nothing is kept.
+        Evicts what is least recently used, as bytes come.  Raises NoSpace or StorageError; the fill
+        can then only be cancelled or released.  Raises DigestMismatch when there are more bytes
+        than announced; nothing is kept.
         """
 
     async def commit() -> None:
@@ -122,14 +157,48 @@ class IBlobWriter(Interface):
         Raises DigestMismatch or StorageError, and then nothing is kept.
         """
 
+    async def discard() -> None:
+        """Throw away what was kept, and go on with `offset` 0 and no size.
+
+        Who reads it finds it WITHDRAWN: of another size than it was said to be is not yet wrong.
+        Raises StorageError.
+        """
+
     async def cancel() -> None:
         """Withdraw the fill; nothing is kept.  Safe after any failure."""
 
+    async def reject() -> None:
+        """As `cancel`, because the bytes are wrong: who reads them must never complete them."""
+
     async def release() -> None:
-        """Give up the fill but keep its bytes, for another writer to resume."""
+        """Give up the fill but keep its bytes, for another writer to resume; without any, as `cancel`."""
 
     def open() -> IBlobReader:
         """A reader of what this writer writes."""
+
+
+PINNED_SHARE = 0.5
+"""The part of the budget that may be pinned: the rest is left for what clients pull."""
+
+
+@frozen
+class Pinned:
+    """What came of a wish to keep blobs; bytes on the disk."""
+
+    kept: int
+    """Bytes that are not evicted."""
+    wanted: int
+    """Bytes of all that should be kept and is here; more than `kept` where that is more than a share of the budget."""
+
+
+@frozen
+class Joined:
+    """What `IBlobStore.join` gives: the blob's bytes and, where nobody else fills them, the fill."""
+
+    reader: IBlobReader
+    """Must be closed."""
+    writer: IBlobWriter | None
+    """Ours to fill and to end; None: the blob is committed, or somebody else fills it."""
 
 
 class IScratch(Interface):
@@ -154,17 +223,33 @@ class IBlobStore(Interface):
     def touch(digest: Digest) -> None:
         """A use, for eviction, of a blob whose bytes are also somewhere else."""
 
-    async def open(digest: Digest) -> IBlobReader:
-        """Read a committed blob, or a fill in flight in any process.
+    def remember(digest: Digest, until: float, parts: Sequence[Digest]) -> None:
+        """A tag led to this manifest: until then (seconds since the epoch) it and what it names go after all else.
 
-        A use, for eviction.  Raises BlobMissing, StorageError.  What an interrupted writer left is
-        missing, too, until somebody resumes it.
+        Within a share of the budget; see `docxy.storage.remembered`.
         """
 
-    async def write(digest: Digest) -> IBlobWriter:
-        """Claim the fill of a digest, resuming what an interrupted writer left.
+    def belongs(digest: Digest, parts: Sequence[Digest]) -> None:
+        """A manifest names these, which are remembered as long as it is, if it is."""
 
-        Raises WriterBusy when it is owned or already committed, StorageError.
+    async def open(digest: Digest) -> IBlobReader | None:
+        """Read a committed blob, or a fill in flight in any process; None when there is neither.
+
+        A use, for eviction.  Raises StorageError.  What an interrupted writer left is not there
+        until somebody resumes it.
+        """
+
+    async def join(digest: Digest) -> Joined:
+        """Read a blob wherever it is in its life; own its fill if nobody does.
+
+        One step for all processes: of those who join at the same moment one gets the writer.
+        It resumes what an interrupted writer left.  A use, for eviction.  Raises StorageError.
+        """
+
+    async def pin(digests: Sequence[Digest]) -> Pinned:
+        """Evict none of these, whether or not they are here yet; what was pinned before is no more.
+
+        In their order, as long as all of them are within PINNED_SHARE of the budget.  Raises StorageError.
         """
 
     async def delete(digest: Digest) -> bool:

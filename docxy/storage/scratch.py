@@ -11,9 +11,10 @@ from typing import IO
 
 from zope.interface import implementer
 
-from docxy.storage.files import explained
+from docxy.storage.disk import BLOCK, explained
 from docxy.storage.interfaces import IScratch, StorageError
-from docxy.storage.threads import InThread
+from docxy.storage.paths import Tree
+from docxy.threads import InThread
 
 
 @implementer(IScratch)
@@ -45,9 +46,16 @@ class FileScratch:
         self._file.close()
 
 
-def unnamed_file(directory: str) -> IO[bytes]:
+def unnamed_file(tree: Tree) -> IO[bytes]:
     """Blocks; raises OSError."""
-    return tempfile.TemporaryFile(dir=directory, buffering=0)
+    tree.create()  # somebody may have removed the directory
+    return tempfile.TemporaryFile(dir=tree.incoming_directory, buffering=0)
+
+
+def write_block(tree: Tree) -> None:
+    """See whether something can be written there, and leave nothing behind.  Blocks; raises DiskFull, StorageError."""
+    with explained("write to", tree.incoming_directory), unnamed_file(tree) as file:
+        file.write(bytes(BLOCK))
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

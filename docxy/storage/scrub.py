@@ -36,10 +36,12 @@ class Scrubber:
     _log = Logger()
 
     def start(self) -> None:
+        """Check from now on."""
         if self._interval > 0:
             self._running = Deferred.fromCoroutine(self._run()).addErrback(self._ended)
 
     async def stop(self) -> None:
+        """Returns when no check runs."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

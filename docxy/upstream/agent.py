@@ -9,31 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
-from docxy.config import Timeouts, Upstream
 from docxy.errors import UpstreamError
-from docxy.shared import ISlots, LocalSlots
+from docxy.observe import trail
+from docxy.settings.changeable import way
+from docxy.settings.model import Timeouts, Upstream
+from docxy.settings.proxies import Proxy
+from docxy.siblings import ISlots
 from docxy.upstream.guard import PublicReactor, PublicResolver
-from docxy.upstream.proxy import Proxy, TunnelEndpoint
-from docxy.upstream.tls import Secured
+from docxy.upstream.proxy import TunnelEndpoint
+from docxy.upstream.response_heads import BoundedPool
+from docxy.upstream.tls_stream import Secured
+from docxy.upstream.trust import Trust, make_trust
 
 _POOLED = 64
 """Idle connections kept for each origin."""
 _IDLE = 60
 """Seconds they are kept."""
+_ATTEMPT_DELAY = 0.1
+"""Seconds until the next address of a name is tried beside the last (RFC 8305: not less than that).  Twisted learns
+only then that the last one has refused, so this is also what a refused connection takes."""
 LARGE_READS = 1024 * 1024
 SMALL_READS = 256 * 1024
 """Bytes read from a socket at a time, where they go to disk, and where they wait for a client: fewer, larger pieces
@@ -70,6 +78,8 @@ class LimitedAgent:
     slots: ISlots
     name: str
     """The upstream's: each has slots of its own."""
+    seconds: Callable[[], float]
+    """By which it is measured how long a request waits for a slot."""
 
     def request(
         self,
@@ -85,15 +95,48 @@ class LimitedAgent:
     ) -> IResponse:
         parsed = URI.fromBytes(uri)
         key = f"{self.name} {parsed.host.decode('ascii', 'replace')}:{parsed.port}"
-        await self.slots.acquire(key)
+        began = self.seconds()
+        try:
+            await self.slots.acquire(key)
+        finally:
+            trail.waited("connection", self.seconds() - began)
         try:
             response = await self.agent.request(method, uri, headers, body)
         except BaseException:
             self.slots.release(key)
             raise
-        # The connection is back in the pool before its body is told that it is over.
+        # The connection is back in the pool before the body learns that it is over.
         held: IResponse = _Held(response, partial(self.slots.release, key))
         return held
+
+
+class Pool(BoundedPool):
+    """Idle connections; once they have been closed, none is kept any more."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)  # type: ignore[no-untyped-call]  # Twisted's has no types
+
+    # Hosts that redirects lead to come and go; Twisted would remember each of them.
+
+    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        found: Deferred[Any] = super().getConnection(key, endpoint)
+        self._tidy(key)
+        return found
+
+    def _removeConnection(self, key: object, connection: object) -> None:
+        super()._removeConnection(key, connection)  # type: ignore[no-untyped-call]  # as above
+        self._tidy(key)
+
+    def _tidy(self, key: object) -> None:
+        if not self._connections.get(key, True):
+            del self._connections[key]
+
+    def closeCachedConnections(self) -> Deferred[None]:
+        """Close the idle ones now, and each of the others as it comes back; fires when the idle ones are closed."""
+        # One whose answer was just read to its end comes back in a later turn of the reactor.
+        self.cachedConnectionTimeout = 0
+        closed: Deferred[None] = super().closeCachedConnections()  # type: ignore[no-untyped-call]  # as above
+        return closed
 
 
 @implementer(IStreamClientEndpoint)
@@ -163,43 +206,81 @@ class EndpointFactory:
     def _tcp(self, host: bytes, port: int) -> IStreamClientEndpoint:
         if self.proxy is not None:
             # The proxy resolves the name; what it may reach is its operator's to say.
-            near = HostnameEndpoint(self.reactor, self.proxy.host, self.proxy.port, timeout=self.connect_timeout)
+            near = self._named(self.reactor, self.proxy.host, self.proxy.port)
             return TunnelEndpoint(near, self.proxy, host.decode("ascii"), port)
         if not self.public_only:
-            return HostnameEndpoint(self.reactor, host, port, timeout=self.connect_timeout)
+            return self._named(self.reactor, host, port)
         guarded = PublicReactor(self.reactor)
-        endpoint = HostnameEndpoint(guarded, host, port, timeout=self.connect_timeout)
-        return _Guarded(endpoint, guarded.nameResolver)
+        return _Guarded(self._named(guarded, host, port), guarded.nameResolver)
+
+    def _named(self, reactor: Any, host: str | bytes, port: int) -> HostnameEndpoint:
+        return HostnameEndpoint(reactor, host, port, timeout=self.connect_timeout, attemptDelay=_ATTEMPT_DELAY)
 
 
-def make_policy(pem: bytes | None) -> IPolicyForHTTPS:
-    """Whom to trust: the system's CAs, or these alone.  Raises ValueError, OpenSSL.SSL.Error."""
-    if pem is None:
-        return BrowserLikePolicyForHTTPS()
-    end = b"-----END CERTIFICATE-----"
-    certificates = [Certificate.loadPEM(part + end) for part in pem.split(end)[:-1]]
-    if not certificates:
-        raise ValueError("holds no PEM certificate")
-    return BrowserLikePolicyForHTTPS(trustRootFromCertificates(certificates))
+@implementer(IAgent)
+class Connections:
+    """An upstream's way out, made anew when it changes: no connection of before is used for another request then."""
+
+    def __init__(self, upstream: Upstream, make: Callable[[Upstream], tuple[IAgent, HTTPConnectionPool]]) -> None:
+        """`make`: see `make_agent`."""
+        self._upstream = upstream
+        self._make = make
+        self._agent, self._pool = make(upstream)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        return self._agent.request(method, uri, headers, bodyProducer)
+
+    def reach(self, upstream: Upstream) -> None:
+        """Go this way from now on; what is under way ends as it began."""
+        if way(upstream) == way(self._upstream):
+            return
+        pool = self._pool
+        self._agent, self._pool = self._make(upstream)
+        self._upstream = upstream
+        pool.closeCachedConnections()
+
+    def close(self) -> Deferred[None]:
+        """Close the idle connections, and the others as they come back."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
+
+
+def trust_of(upstream: Upstream) -> Trust:
+    """Whom docxy believes there.  Raises ValueError as `make_trust`."""
+    return make_trust(upstream.authorities, upstream.ca_only, upstream.identity, own_hosts(upstream))
+
+
+def own_hosts(upstream: Upstream) -> frozenset[str]:
+    """The hosts that are the upstream itself: not where its redirects lead."""
+    urls = (upstream.url, *upstream.endpoints)
+    return upstream.realm_hosts | {(urlsplit(url).hostname or "").removesuffix(".") for url in urls}
 
 
 def make_agent(
     reactor: Any,
     timeouts: Timeouts,
     upstream: Upstream,
-    slots: Callable[[int], ISlots] = LocalSlots,
-    reads: int = SMALL_READS,
+    slots: Callable[[int], ISlots],
+    reads: int,
+    seconds: Callable[[], float],
 ) -> tuple[IAgent, HTTPConnectionPool]:
     """An upstream's agent, and its pool, whose idle connections are to be closed in the end.
 
-    `slots`: what it is limited with, where it is; `reads`: bytes read from a socket at a time.
+    `slots`: what it is limited with, where it is; `reads`: bytes read from a socket at a time;
+    `seconds`: by which waits are measured.
     """
-    pool = HTTPConnectionPool(reactor)
+    pool = Pool(reactor)
     pool.maxPersistentPerHost = _POOLED
     pool.cachedConnectionTimeout = _IDLE
     factory = EndpointFactory(
         reactor=reactor,
-        policy=make_policy(upstream.authorities),
+        policy=trust_of(upstream),
         connect_timeout=timeouts.connect,
         public_only=not upstream.private,
         proxy=None if upstream.proxy is None else Proxy.parse(upstream.proxy),
@@ -207,5 +288,5 @@ def make_agent(
     )
     agent: IAgent = Agent.usingEndpointFactory(reactor, factory, pool)
     if upstream.max_connections:
-        agent = LimitedAgent(agent, slots(upstream.max_connections), upstream.name)
+        agent = LimitedAgent(agent, slots(upstream.max_connections), upstream.name, seconds)
     return agent, pool

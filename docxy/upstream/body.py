@@ -1,6 +1,6 @@
 """A response body, read at its reader's pace.
 
-The law: no more than `HIGH_WATER` bytes (and one read of the transport) wait in memory;
+The law: no more than `HIGH_WATER` bytes (and two reads of the transport) wait in memory;
 the transport is paused until they are taken.  `b""` is read only at the end of a body
 that the framing of HTTP says is whole; everything else raises.
 """
@@ -17,30 +17,19 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
-from docxy.errors import UpstreamError, UpstreamTimeout
+from docxy.bodies import EndUntold, IBody
+from docxy.errors import UpstreamBroke, UpstreamError, UpstreamTimeout
+from docxy.observe import trail
+from docxy.upstream.pace import Paying
 
 HIGH_WATER = 256 * 1024
 """Bytes."""
 
 
-class EndUntold(UpstreamError):
-    """The connection's end is all that ended the body: it may be whole, or cut."""
-
-
-class IBody(Interface):
-    """Bytes that arrive."""
-
-    async def read() -> bytes:
-        """The next piece, `b""` at the end.  Raises RegistryError when the rest cannot be had."""
-
-    def close() -> None:
-        """Want no more of it.  May be called twice, and after the end."""
-
-
 @implementer(IBody)
-class Body(Protocol):
+class ResponseBody(Protocol):
     """What `IResponse.deliverBody` is given."""
 
     def __init__(
@@ -50,12 +39,16 @@ class Body(Protocol):
         source: str,
         length: int | None = None,
         count: Callable[[int], object] = lambda _: None,
+        paying: Paying | None = None,
     ) -> None:
         """`silence`: seconds without a byte after which the upstream is given up; `source` names it in errors.
 
-        `length`: bytes that are to come, where that is known; `count` is told of those that came.
+        `length`: bytes of the whole body, None if unknown; `count`: called with the size of each piece.
+
+        `paying`: the limits that what is read must keep within; None: there are none.
         """
         self._count = count
+        self._paying = paying
         self._clock = clock
         self._silence = silence
         self._source = source
@@ -86,7 +79,9 @@ class Body(Protocol):
         self._count(len(data))
         self._pieces.append(data)
         self._buffered += len(data)
-        if self._buffered >= HIGH_WATER and not self._paused:
+        if self._buffered >= HIGH_WATER:
+            # Also if it is paused already: Twisted resumes the connection when it has handed over what came with
+            # the headers, whatever was said meanwhile.
             self._paused = True
             self._producer.pauseProducing()
         self._wake()
@@ -95,9 +90,9 @@ class Body(Protocol):
         if isinstance(reason.value, ResponseDone):
             self._whole = True
         elif isinstance(reason.value, PotentialDataLoss):
-            self._ended = EndUntold(f"{self._source} ended a body without having said how long it is")
+            self._ended = EndUntold(f"{self._source} ended a body of which it did not say how long it is")
         elif self._ended is None:
-            self._ended = UpstreamError(f"{self._source} broke off after {self.received} bytes")
+            self._ended = UpstreamBroke(f"{self._source} broke off after {self.received} bytes")
         self._wake()
 
     def _wake(self) -> None:
@@ -130,10 +125,24 @@ class Body(Protocol):
             self._waiting = Deferred(lambda _: self.close())
             self._timer = self._clock.callLater(self._silence, self._silent)
             await self._waiting
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        self._buffered = 0
+        taken = len(self._pieces)
+        data = self._pieces[0] if taken == 1 else b"".join(self._pieces)
+        if self._paying is not None:
+            await self._pay(self._paying, len(data))
+        if self._closed:
+            return b""
+        for _ in range(taken):
+            self._pieces.popleft()
+        self._buffered -= len(data)
         return data
+
+    async def _pay(self, paying: Paying, count: int) -> None:
+        """Wait until docxy's own limits let these bytes through; meanwhile no more than `HIGH_WATER` come."""
+        began = self._clock.seconds()
+        try:
+            await paying.pay(count)
+        finally:
+            trail.waited("rate", self._clock.seconds() - began)
 
     def close(self) -> None:
         """See `IBody.close`."""

@@ -1,43 +1,42 @@
 """One HTTP exchange with an upstream, redirects included.
 
 The law: an Authorization header reaches the origin it was meant for and no other; bytes
-arrive as they were sent, never decoded; whatever goes wrong is an UpstreamError that
+arrive as they were sent, never decoded; every failure is an UpstreamError that
 names the origin and holds no query (signed URLs are secrets).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
-from typing import cast
 from urllib.parse import quote, urljoin, urlsplit
 
-from attrs import define, field, frozen
+from attrs import frozen
 from hyperlink import EncodedURL
+from OpenSSL.SSL import Error as TLSError
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IPushProducer, IReactorTime
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from docxy.config import Timeouts
-from docxy.errors import UpstreamError, UpstreamTimeout
-from docxy.metrics import IMeter, NoMeter
-from docxy.upstream.body import Body, read_whole
+from docxy.errors import UpstreamBroke, UpstreamError, UpstreamTimeout
+from docxy.observe.metrics import IMeter
+from docxy.observe.state import Notes
+from docxy.observe.tracing import ITracer, Work
+from docxy.settings.model import Timeouts
+from docxy.upstream.pace import Pace, Paying
+from docxy.upstream.response import Response
 
 MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_DRAINED = 64 * 1024
-"""A redirect's or an error's body is read up to this many bytes, so that the connection can be used again."""
-
 
 _WRITTEN = "%/:?#[]@!$&'()*+,;=-._~"
 """What may stand in a URL besides letters and digits (RFC 3986 section 2)."""
@@ -74,95 +73,53 @@ class IdentityAgent:
     ) -> Deferred[IResponse]:
         headers = Headers() if headers is None else headers.copy()
         headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
-        answered = self.agent.request(method, uri, headers, bodyProducer)
-        return answered.addCallback(_refuse_encoding)
+        return self.agent.request(method, uri, headers, bodyProducer).addCallback(_as_they_are)
 
 
-def _refuse_encoding(response: IResponse) -> IResponse:
-    encoding = b",".join(response.headers.getRawHeaders(b"Content-Encoding", [])).strip().lower()
-    if encoding not in (b"", b"identity"):
-        response.deliverBody(_Abandoned())
-        raise UpstreamError("a body came encoded although identity was asked for")
+def _as_they_are(response: IResponse) -> IResponse:
+    """Let treq decode nothing: object stores say `gzip`, `aws-chunked` or `utf-8` of bytes whose digest is right."""
     response.headers.removeHeader(b"Content-Encoding")
     return response
 
 
-class _Abandoned(Protocol):
-    """Wants nothing of a body."""
-
-    def connectionMade(self) -> None:
-        cast(IPushProducer, self.transport).stopProducing()
-
-
-@define
-class Response:
-    """An upstream's answer, its body not read yet.
-
-    Exactly one of `body`, `read` and `abandon` must be used.
-    """
-
-    status: int
-    headers: Headers
-    length: int | None
-    """Bytes of the body to come (of the GET that a HEAD stands for); None when not said."""
-    source: str
-    """The origin that answered, for errors."""
-    _response: IResponse
-    _clock: IReactorTime
-    _timeouts: Timeouts
-    _count: Callable[[int], object]
-    """Told of the bytes that come."""
-    _body: Body | None = field(default=None, init=False)
-
-    def header(self, name: str) -> str | None:
-        """The last value of a header, or None."""
-        values = self.header_values(name)
-        return values[-1] if values else None
-
-    def header_values(self, name: str) -> list[str]:
-        """All values of a header; bytes in them that are no text are replaced."""
-        values = self.headers.getRawHeaders(name.encode("ascii"), [])
-        return [value.decode("utf-8", "replace").strip() for value in values]
-
-    def body(self) -> Body:
-        """The body, to be read at one's own pace and closed."""
-        if self._body is None:
-            self._body = Body(self._clock, self._timeouts.silence, self.source, self.length, self._count)
-            self._response.deliverBody(self._body)
-        return self._body
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body; UpstreamError past `limit` bytes."""
-        return await read_whole(self.body(), limit, self.source)
-
-    async def drain(self) -> None:
-        """Be done with it, keeping the connection when little is left to read."""
-        body = self.body()
-        try:
-            while body.received <= _DRAINED and await body.read():
-                pass
-        except UpstreamError:
-            pass
-        finally:
-            body.close()
-
-    def abandon(self) -> None:
-        """Be done with it at once."""
-        if self._body is None:
-            self._response.deliverBody(_Abandoned())
-        else:
-            self._body.close()
+def redirect_target(url: str, location: str) -> str:
+    """Where a redirect of `url` leads; raises UpstreamError when nobody should go there.  Pure."""
+    try:
+        # Some write a Location as people read it; what is encoded already stays as it is.
+        target = quote(urljoin(url, location), safe=_WRITTEN)
+        came, goes = urlsplit(url), urlsplit(target)
+        valid = goes.scheme in ("http", "https") and bool(goes.hostname) and goes.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UpstreamError(f"{origin(url)} redirected to something that is not an http or https URL")
+    if came.scheme == "https" and goes.scheme != "https":
+        raise UpstreamError(f"{origin(url)} redirected from https to plain http ({origin(target)}); refused")
+    return target
 
 
 class Fetcher:
     """Sends requests and follows redirects; connections are pooled by the agent."""
 
+    _log = Logger()
+
     def __init__(
-        self, agent: IAgent, clock: IReactorTime, timeouts: Timeouts, upstream: str = "", meter: IMeter | None = None
+        self,
+        agent: IAgent,
+        clock: IReactorTime,
+        timeouts: Timeouts,
+        upstream: str,
+        meter: IMeter,
+        notes: Notes,
+        tracer: ITracer,
+        paces: Sequence[Pace],
     ) -> None:
-        """`upstream`: its name, for the meter."""
+        """`upstream`: its name, for the meter, the notes and the tracer; `paces`: the limits of how fast bytes come."""
+        self._paces = paces
+        self._tracer = tracer
+        self._notes = notes
         self._upstream = upstream
-        self._meter: IMeter = NoMeter() if meter is None else meter
+        self._meter = meter
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._client = HTTPClient(IdentityAgent(agent), cookiejar=jar)
         self._clock = clock
@@ -181,45 +138,54 @@ class Fetcher:
 
         `follow`: whether to follow redirects (never for token requests).
         """
+        began = self._clock.seconds()
+        told = {"docxy.upstream": self._upstream, "http.request.method": method, "docxy.origin": origin(url)}
+        span = self._tracer.begin(Work.FETCH, told)
         try:
             response = await self._request(method, url, headers, data, follow)
-        except UpstreamError:
-            self._meter.fetched(self._upstream, None)
+        except UpstreamError as error:
+            self._log.debug("{method} {url}: {why}", method=method, url=_shown(url), why=error.message)
+            span.end({}, error.message)
+            self._meter.fetched(self._upstream, None, self._clock.seconds() - began)
+            self._notes.failed(self._upstream, error.message)
             raise
-        self._meter.fetched(self._upstream, response.status)
+        except BaseException:
+            span.end({}, "given up")
+            raise
+        span.end({"http.response.status_code": response.status, "docxy.answered_by": response.source}, None)
+        seconds = max(0.0, self._clock.seconds() - began)
+        self._log.debug(
+            "{method} {url}: {status} in {seconds:.3f} s",
+            method=method,
+            url=_shown(url),
+            status=response.status,
+            seconds=seconds,
+        )
+        self._meter.fetched(self._upstream, response.status, seconds)
+        self._notes.answered(self._upstream, response.status, seconds)
         return response
+
+    def _received(self, count: int) -> None:
+        self._meter.received(self._upstream, count)
+        self._notes.received(self._upstream, count)
 
     async def _request(self, method: str, url: str, headers: Headers, data: bytes | None, follow: bool) -> Response:
         headers = headers.copy()
-        first = origin(url)
+        first, blob = origin(url), _shown(url)
         for _ in range(MAX_HOPS + 1):
-            response = await self._exchange(method, url, headers, data)
+            response = await self._exchange(method, url, headers, data, blob)
+            response.redirected = response.source != first
             location = response.header("Location")
             if not follow or response.status not in REDIRECTS or location is None:
                 return response
             await response.drain()
-            target = self._target(url, location)
+            target = redirect_target(url, location)
             if origin(target) != first:
                 headers.removeHeader("Authorization")
             url = target
         raise UpstreamError(f"{first} redirected more than {MAX_HOPS} times")
 
-    def _target(self, url: str, location: str) -> str:
-        """Where a redirect of `url` leads; raises UpstreamError when nobody should go there."""
-        try:
-            # Some write a Location as people read it; what is encoded already stays as it is.
-            target = quote(urljoin(url, location), safe=_WRITTEN)
-            came, goes = urlsplit(url), urlsplit(target)
-            valid = goes.scheme in ("http", "https") and bool(goes.hostname) and goes.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise UpstreamError(f"{origin(url)} redirected to something that is not an http or https URL")
-        if came.scheme == "https" and goes.scheme != "https":
-            raise UpstreamError(f"{origin(url)} redirected from https to plain http ({origin(target)}); refused")
-        return target
-
-    async def _exchange(self, method: str, url: str, headers: Headers, data: bytes | None) -> Response:
+    async def _exchange(self, method: str, url: str, headers: Headers, data: bytes | None, blob: str) -> Response:
         source = origin(url)
         timeout = self._timeouts.headers
         timed_out = False
@@ -252,7 +218,10 @@ class Fetcher:
         except (ResponseFailed, ResponseNeverReceived, RequestTransmissionFailed) as error:
             if timed_out:
                 raise UpstreamTimeout(f"{source} did not answer within {timeout:g} s") from error
-            raise UpstreamError(f"{source}: {_innermost(error)}") from error
+            if any(isinstance(reason, CancelledError) for reason in _reasons(error)):
+                # Nobody waits for the answer any more.
+                raise CancelledError from error
+            raise _broken(source, error) from error
         except DNSLookupError as error:
             raise UpstreamError(f"{source}: its name cannot be resolved") from error
         except ConnectError as error:
@@ -265,18 +234,40 @@ class Fetcher:
             headers=response.headers,
             length=_length(method, response),
             source=source,
+            redirected=False,
             response=response,
             clock=self._clock,
             timeouts=self._timeouts,
-            count=partial(self._meter.received, self._upstream),
+            count=self._received,
+            paying=Paying(self._paces, blob) if self._paces else None,
         )
 
 
-def _innermost(error: ResponseFailed | RequestTransmissionFailed) -> str:
+def _shown(url: str) -> str:
+    """A URL for the log: a query may be signed."""
+    return url.partition("?")[0]
+
+
+def _broken(source: str, error: ResponseFailed | RequestTransmissionFailed) -> UpstreamError:
     """What is behind Twisted's wrapping, in words without a URL."""
-    reasons = [getattr(reason, "value", reason) for reason in getattr(error, "reasons", [])]
-    told = "; ".join(str(reason) or type(reason).__name__ for reason in reasons)
-    return told or type(error).__name__
+    reasons = _reasons(error)
+    refused = [reason for reason in reasons if isinstance(reason, UpstreamError)]
+    told = f"{source}: {'; '.join(_words(reason) for reason in refused or reasons) or type(error).__name__}"
+    # A refused certificate, or no TLS at all, stays what it is.
+    lasting = refused or any(isinstance(reason, TLSError) for reason in reasons)
+    return UpstreamError(told) if lasting else UpstreamBroke(told)
+
+
+def _reasons(error: ResponseFailed | RequestTransmissionFailed) -> list[object]:
+    return [getattr(reason, "value", reason) for reason in getattr(error, "reasons", [])]
+
+
+def _words(reason: object) -> str:
+    """One cause: OpenSSL's errors are lists of triples, the last item of each says what happened."""
+    if isinstance(reason, TLSError):
+        alerts = [str(entry[-1]) for entry in reason.args[0] if entry] if reason.args and reason.args[0] else []
+        return f"TLS failed ({', '.join(alerts) or 'no reason given'})"
+    return str(reason) or type(reason).__name__
 
 
 def _length(method: str, response: IResponse) -> int | None:

@@ -1,14 +1,13 @@
 """Which addresses docxy connects to.
 
-The law: an upstream on the public internet leads to public addresses only, whatever a
-redirect, a realm or a DNS answer says; the check is made on the resolved address that is
+The law: an upstream on the public internet leads to public addresses only: a
+redirect, a realm or a DNS answer cannot change that; the check is made on the resolved address that is
 connected to, so that no name can change its mind in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -20,28 +19,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-_NAT64 = ip_network("64:ff9b::/96")
-"""RFC 6052: an IPv4 address is in the last four bytes."""
-_UNICAST = ip_network("2000::/3")
-"""All of IPv6 that the internet routes (RFC 4291); not so ::a.b.c.d, whatever Python says of it."""
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet (no loopback, link-local, private, metadata…)."""
-    parsed: IPv4Address | IPv6Address
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address):
-        embedded = parsed.ipv4_mapped or parsed.sixtofour
-        if embedded is None and parsed in _NAT64:
-            embedded = IPv4Address(parsed.packed[-4:])
-        if embedded is not None:
-            return embedded.is_global and not embedded.is_multicast
-        if parsed not in _UNICAST:
-            return False
-    return parsed.is_global and not parsed.is_multicast
+from docxy.addresses import is_public
 
 
 @implementer(IResolutionReceiver)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from docxy.broadcast import Broadcast
 from docxy.errors import delay
-from docxy.gossip import Gossip
 
 SCARCE = 0.1
 """Share of the limit below which quota is saved."""
@@ -26,7 +26,7 @@ _FIELD = re.compile(r"\s*(\d{1,12})(?!\d)\s*(?:;.*?\bw=(\d{1,9})(?!\d))?.*")
 
 
 @frozen
-class Allowance:
+class PullLimit:
     """What an upstream said last."""
 
     limit: int
@@ -42,27 +42,38 @@ class Quota:
     def __init__(
         self,
         seconds: Callable[[], float],
-        gossip: Gossip | None = None,
-        topic: str = "",
-        observed: Callable[[int, int], object] = lambda limit, remaining: None,
+        broadcast: Broadcast,
+        topic: str,
+        observed: Callable[[int, int], object],
     ) -> None:
-        """`gossip`: where the same credential is used by other processes; `topic`: names it.
+        """`broadcast`: to other processes that use the same credential; `topic`: names it.
 
-        `observed` is told the limit and what remains of it, whenever the upstream says so.
+        `observed`: called with the limit and what remains of it, whenever the upstream says so.
         """
         self._observed = observed
         self._seconds = seconds
-        self._tell = (gossip or Gossip()).topic(topic, self._limit)
-        self._allowance: Allowance | None = None
+        self._tell = broadcast.topic(topic, self._limit)
+        self._tell_left = broadcast.topic(f"{topic}: left", self._allow)
+        self._allowance: PullLimit | None = None
         self._waits_until: dict[str, float] = {}
+        self.spent = 0
+        """Pulls that this process made, which the upstream counts."""
 
     def observe(self, limit: str | None, remaining: str | None) -> None:
         """Take in the headers of a response, where it has them."""
         most, left = _FIELD.fullmatch(limit or ""), _FIELD.fullmatch(remaining or "")
         if most is not None and left is not None:
             window = int(left.group(2) or most.group(2) or 0)
-            self._allowance = Allowance(int(most.group(1)), int(left.group(1)), window, self._seconds())
-            self._observed(self._allowance.limit, self._allowance.remaining)
+            self._allow(int(most.group(1)), int(left.group(1)), window)
+            self._tell_left(int(most.group(1)), int(left.group(1)), window)
+            self._observed(int(most.group(1)), int(left.group(1)))
+
+    def _allow(self, limit: int, remaining: int, window: int) -> None:
+        self._allowance = PullLimit(limit, remaining, window, self._seconds())
+
+    def charge(self) -> None:
+        """A pull was made that counts."""
+        self.spent += 1
 
     def limited(self, kind: str, retry_after: str | None) -> None:
         """A 429 came for this kind of request: none is made for as long as the upstream says."""
@@ -80,16 +91,26 @@ class Quota:
         return max(0.0, self._waits_until.get(kind, 0.0) - self._seconds())
 
     @property
+    def limited_until(self) -> float:
+        """When the longest wait after a 429 is over; 0 where there was none."""
+        return max(self._waits_until.values(), default=0.0)
+
+    @property
     def is_limited(self) -> bool:
         """Whether some kind of request is not made now."""
         return any(until > self._seconds() for until in self._waits_until.values())
 
     @property
-    def scarce(self) -> bool:
-        """Whether little is left of what the upstream allows in its window."""
+    def left(self) -> float:
+        """The share that is left of what the upstream allows in its window; 1 where it said nothing lately."""
         known = self._allowance
         if known is None or known.limit <= 0:
-            return False
+            return 1.0
         if known.window and self._seconds() - known.at >= known.window:
-            return False
-        return known.remaining < known.limit * SCARCE
+            return 1.0
+        return known.remaining / known.limit
+
+    @property
+    def scarce(self) -> bool:
+        """Whether little is left."""
+        return self.left < SCARCE

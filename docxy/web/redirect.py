@@ -10,12 +10,14 @@ import re
 from urllib.parse import quote
 
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET
+
+from docxy.errors import BadRequest
+from docxy.web.channel import MAX_URI
+from docxy.web.request import Request
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _SAFE = "/?%:@!$&'()*+,;=~[]"
-MAX_URI = 8192
-"""Bytes of a request's URI that are redirected."""
 
 
 def location(public_url: str, uri: bytes) -> str | None:
@@ -44,13 +46,10 @@ class Redirect(Resource):
         Resource.__init__(self)
         self._public_url = public_url
 
-    def render(self, request: Request) -> bytes:
-        request.defaultContentType = None
-        request.setHeader(b"Content-Length", b"0")
+    def render(self, request: Request) -> int:
         target = location(self._public_url, request.uri)
         if target is None:
-            request.setResponseCode(400)
+            request.refuse(BadRequest("this URI cannot be redirected"))
         else:
-            request.setResponseCode(301 if request.method in (b"GET", b"HEAD") else 308)
-            request.setHeader(b"Location", target.encode("ascii"))
-        return b""
+            request.answer(301 if request.method in (b"GET", b"HEAD") else 308, [("Location", target)], b"")
+        return NOT_DONE_YET

@@ -1,36 +1,42 @@
-"""From a coroutine to an HTTP response: errors, HEAD and headers are dealt with here, once.
+"""From a coroutine to an HTTP response: where work becomes an answer, and failure an error.
 
-The law: every request is answered exactly once or its connection is aborted; whatever the
-work raises becomes the error JSON of the distribution-spec, and what is a bug of ours is
-logged and says so.
+The law: every request is answered exactly once or its connection is aborted; every exception of the
+work becomes the error JSON of the distribution-spec, and what is a bug of docxy's is
+logged and says so.  Work that waits for nothing costs no Deferred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Coroutine, Generator
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 from twisted.web.server import NOT_DONE_YET
 
-from docxy.errors import RegistryError, UpstreamError
-from docxy.web.stream import abort
+from docxy.errors import Internal, RegistryError, UpstreamError
+from docxy.observe.trail import collecting
+from docxy.web.client_stream import abort
+from docxy.web.request import LONGEST_ERROR, Request
 
 _log = Logger()
-
-Headers = Iterable[tuple[str, str]]
-
-
-class Internal(RegistryError):
-    """A bug of ours."""
 
 
 def respond(request: Request, work: Coroutine[Any, Any, None]) -> int:
     """Run the work that answers the request; a client that goes away cancels it."""
-    running = Deferred.fromCoroutine(work)
+    try:
+        with collecting(request):
+            waits_for = work.send(None)
+    except StopIteration:
+        return NOT_DONE_YET
+    except Exception as error:
+        _failed(request, Failure(error))
+        return NOT_DONE_YET
+    # Twisted's types know coroutines only, where generators will do.
+    rest = cast("Generator[Deferred[object], object, None]", _rest(work, waits_for))
+    with collecting(request):
+        running = Deferred.fromCoroutine(rest)
     gone = False
 
     def finished(failure: Failure) -> None:
@@ -41,53 +47,42 @@ def respond(request: Request, work: Coroutine[Any, Any, None]) -> int:
     request.notifyFinish().addErrback(finished)
 
     def failed(failure: Failure) -> None:
-        if gone:
-            if not failure.check(CancelledError, RegistryError):
-                _log.failure("a request whose client is gone failed", failure)
-            return
-        error = failure.value
-        if not isinstance(error, RegistryError):
-            _log.failure("answering {method} {path} failed", failure, method=request.method, path=request.path)
-            error = Internal("docxy failed to answer this; its log says more")
-        elif isinstance(error, UpstreamError):
-            _log.warn("{method} {path}: {error}", method=request.method, path=request.path, error=error.message)
-        if request.startedWriting:
-            abort(request)
-        else:
-            _forget_headers(request)
-            reply_error(request, error)
+        if not gone:
+            _failed(request, failure)
+        elif not failure.check(CancelledError, RegistryError):
+            _log.failure("a request whose client is gone failed", failure)
 
     # What fails while an error is rendered must not leave a request open.
-    running.addErrback(failed).addErrback(lambda failure: _log.failure("an error could not be told", failure))
+    running.addErrback(failed).addErrback(lambda failure: _log.failure("could not send the error response", failure))
     return NOT_DONE_YET
 
 
-def _forget_headers(request: Request) -> None:
-    """Take back what `start` said of a body that failed before its first byte."""
-    for name, _ in list(request.responseHeaders.getAllRawHeaders()):
-        if name.lower() not in (b"server", b"date"):
-            request.responseHeaders.removeHeader(name)
+def _rest(work: Coroutine[Any, Any, None], waits_for: object) -> Generator[object, object, None]:
+    """A coroutine that has begun, from where it first waits."""
+    try:
+        while True:
+            try:
+                result = yield waits_for
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                waits_for = work.throw(error)
+            else:
+                waits_for = work.send(result)
+    except StopIteration:
+        return
 
 
-def start(request: Request, status: int, headers: Headers, length: int | None) -> None:
-    """Set status and headers; `length` of the body in bytes, None when unknown."""
-    request.setResponseCode(status)
-    request.responseHeaders.setRawHeaders("Docker-Distribution-Api-Version", ["registry/2.0"])
-    for name, value in headers:
-        request.responseHeaders.addRawHeader(name, value)
-    if length is not None:
-        request.responseHeaders.setRawHeaders("Content-Length", [str(length)])
-
-
-def reply(request: Request, status: int, headers: Headers, body: bytes) -> None:
-    """A whole small response; for HEAD its headers only."""
-    # The length in a 304 would be that of the content which the client has (RFC 9110 section 8.6).
-    start(request, status, headers, None if status == 304 else len(body))
-    if request.method != b"HEAD":
-        request.write(body)
-    request.finish()
-
-
-def reply_error(request: Request, error: RegistryError) -> None:
-    """An error as the distribution-spec has it."""
-    reply(request, error.status, (("Content-Type", "application/json"), *error.headers), error.body())
+def _failed(request: Request, failure: Failure) -> None:
+    error = failure.value
+    if not isinstance(error, RegistryError):
+        _log.failure("answering {request} failed", failure, request=request.shown, request_id=request.request_id)
+        error = Internal("docxy failed to answer this; its log says more")
+    elif isinstance(error, UpstreamError):
+        _log.warn("{request}: {error}", request=request.shown, error=error.message, request_id=request.request_id)
+    if request.startedWriting:
+        request.error = error.message[:LONGEST_ERROR]
+        abort(request)
+    else:
+        request.refuse(error)

@@ -10,21 +10,21 @@ import json
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from twisted.web.http import Request
 from twisted.web.resource import Resource
 
-from docxy.config import Upstream
-from docxy.errors import BadRequest, NotFound, RegistryError, Unsupported
-from docxy.gate.interfaces import IGate
+from docxy.access.interfaces import IGate
+from docxy.errors import BadRequest, NotFound, RegistryError
 from docxy.pull.interfaces import IPull
 from docxy.routing import Router
-from docxy.web.respond import reply, respond
-
-MAX_FORM = 64 * 1024
-"""Bytes of a POST."""
+from docxy.settings.model import Upstream
+from docxy.web.channel import MAX_BODY
+from docxy.web.request import API_VERSION, Request
+from docxy.web.respond import respond
 
 
 class FormTooLarge(RegistryError):
+    """The form of a token request has no length, or one beyond `MAX_BODY`."""
+
     status = 413
     code = "SIZE_INVALID"
 
@@ -46,14 +46,14 @@ class Token(Resource):
     async def _answer(self, request: Request) -> None:
         post = request.method == b"POST"
         if request.method not in (b"GET", b"HEAD", b"POST"):
-            raise Unsupported.method(request.method.decode("ascii", "replace"), "GET, HEAD, POST")
+            raise request.unsupported("GET, HEAD, POST")
         parameters = _form(request) if post else _query(request)
         answer = await self._gate.token(request, parameters, post)
         if answer is None:
             upstream, scoped = self._scoped(parameters, self._asked_for(request))
             answer = await self._pulls[upstream.name].token(scoped, request.getHeader("Authorization"), post)
-        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        reply(request, 200, headers, json.dumps(answer).encode("ascii"))
+        headers = [API_VERSION, ("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        request.answer(200, headers, json.dumps(answer).encode("ascii"))
 
     def _asked_for(self, request: Request) -> Upstream | None:
         """The upstream whose challenge led here (`/auth/token/<upstream>`); None for the default's."""
@@ -103,13 +103,12 @@ def _query(request: Request) -> list[tuple[str, str]]:
 
 def _form(request: Request) -> list[tuple[str, str]]:
     content_type = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
-    if content_type != "application/x-www-form-urlencoded" or request.content is None:
+    if content_type != "application/x-www-form-urlencoded":
         raise BadRequest("a token request is posted as application/x-www-form-urlencoded")
-    if int(request.getHeader("Content-Length") or MAX_FORM + 1) > MAX_FORM:
-        # The server keeps none of it, nor of a body whose length it is not told.
-        raise FormTooLarge(f"a token request says its length, which is at most {MAX_FORM} bytes")
-    request.content.seek(0)
-    return _pairs(request.content.read(MAX_FORM))
+    if int(request.getHeader("Content-Length") or MAX_BODY + 1) > MAX_BODY:
+        # The server reads none of it, nor of a body that does not say its length.
+        raise FormTooLarge(f"a token request says its length, which is at most {MAX_BODY} bytes")
+    return _pairs(b"" if request.content is None else request.content.read(MAX_BODY))
 
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:

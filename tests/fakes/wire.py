@@ -124,7 +124,7 @@ class Channel(LineReceiver):
         lengths = [line.partition(":")[2] for line in self._lines if line.lower().startswith("content-length:")]
         self._missing = int(lengths[0]) if lengths else 0
         if self._missing:
-            self.setRawMode()  # type: ignore[no-untyped-call]  # Twisted does not annotate it
+            self.setRawMode()
         else:
             self._request_received()
 
@@ -134,7 +134,7 @@ class Channel(LineReceiver):
         self._missing -= min(len(data), self._missing)
         if not self._missing:
             self._request_received()
-            self.setLineMode(rest)  # type: ignore[no-untyped-call]  # Twisted does not annotate it
+            self.setLineMode(rest)
 
     def _request_received(self) -> None:
         lines, body = self._lines, self._body
@@ -145,7 +145,7 @@ class Channel(LineReceiver):
         self._sending = self._owner.answer(self, request)
         self._sending.start()
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # the base gives a default
+    def connectionLost(self, reason: Failure) -> None:
         if self._sending is not None:
             self._sending.stopProducing()
         self._owner.closed(self)

@@ -41,9 +41,9 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 
-from tests.live.certs import make
+from tests.harness.certificates import SEC1, issue
+from tests.harness.processes import CHECKOUT, Daemon, accepts, free_port, which
 from tests.live.images import Builder, Image, Manifest
-from tests.live.processes import CHECKOUT, Daemon, accepts, free_port, which
 from tests.live.tokens import Settings, Signer
 from tests.live.watching import Watch, blobs_line, registry_line, tokens_line
 
@@ -82,8 +82,8 @@ class Bed:
 
     def __attrs_post_init__(self) -> None:
         self.blob_port = free_port(CDN_HOST)
-        pair = make("docxy test token service", None)
-        self.signer = Signer(pair.pem.decode(), pair.key_pem.decode(), "bed", SERVICE, TOKEN_LIFETIME)
+        pair = issue(common_name="docxy test token service")
+        self.signer = Signer(pair.pem.decode(), pair.key_pem(SEC1).decode(), "bed", SERVICE, TOKEN_LIFETIME)
         self.registry = self._registry()
         self.blobs = self._blobs()
         self.tokens = self._tokens()

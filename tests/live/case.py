@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.harness.certificates import Files, server_files
+from tests.harness.processes import Reactor, scratch_directory
 from tests.live.bed import Bed
-from tests.live.certs import Files, server_files
+from tests.live.clients import Containerd, Docker, Make, Podman, Skopeo
 from tests.live.daemon import Docxy
 from tests.live.machine import ALIAS, HOSTNAME, Machine, Target
-from tests.live.processes import Reactor, scratch_directory
 from tests.live.requirements import require
 
 T = TypeVar("T")
@@ -124,3 +126,27 @@ class LiveTestCase(TestCase):
         machine = Machine(self.shared.new_directory("m"), target)
         self.addCleanup(machine.remove)
         return machine
+
+
+class DebianClients:
+    """A mix-in: `check` is made with each of Debian's clients."""
+
+    async def check(self, make: Make) -> None:
+        """What a test shows with one kind of client."""
+        raise NotImplementedError
+
+    def test_docker(self) -> Deferred[None]:
+        """Debian's dockerd and its `docker`."""
+        return Deferred.fromCoroutine(self.check(Docker))
+
+    def test_containerd(self) -> Deferred[None]:
+        """Debian's containerd and its `ctr`."""
+        return Deferred.fromCoroutine(self.check(Containerd))
+
+    def test_podman(self) -> Deferred[None]:
+        """Debian's podman."""
+        return Deferred.fromCoroutine(self.check(Podman))
+
+    def test_skopeo(self) -> Deferred[None]:
+        """Debian's skopeo."""
+        return Deferred.fromCoroutine(self.check(Skopeo))

@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from attrs import define, field, frozen
 
+from tests.harness.processes import Daemon, Output, Reactor, run, which
 from tests.live.images import Image, host_architecture
 from tests.live.machine import DOCKER_HUB, Machine
-from tests.live.processes import Daemon, Output, Reactor, run, which
 
 
 @frozen
@@ -62,8 +63,36 @@ def named(image: Image, reference: str, host: str) -> str:
     return f"{host}/{image.repository}{'@' if ':' in reference else ':'}{reference}"
 
 
+Make = Callable[[Machine, Reactor], Client]
+"""Makes a client on a machine."""
+
+
+class _CommandLine:
+    """A command that keeps accounts and asks for the password on its standard input."""
+
+    async def command(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Output:
+        """Run it with these arguments; raises CommandFailed if `check`."""
+        raise NotImplementedError
+
+    async def login(self, host: str, user: str, password: str) -> None:
+        """See Client."""
+        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
+
+    async def logout(self, host: str) -> None:
+        """See Client."""
+        await self.command("logout", host)
+
+
+class _Daemonless(_CommandLine):
+    def start(self) -> None:
+        """It has no daemon."""
+
+    def stop(self) -> None:
+        """It has no daemon."""
+
+
 @define
-class Docker:
+class Docker(_CommandLine):
     """Debian's dockerd without a network of its own, and its command line."""
 
     machine: Machine
@@ -72,10 +101,13 @@ class Docker:
     daemon: Daemon = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._set_up(which("dockerd") or "dockerd", "--storage-driver=vfs")
+
+    def _set_up(self, program: str, *options: str) -> None:
         at = self.machine.directory
         argv = [
-            which("dockerd") or "dockerd",
-            *("--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"),
+            program,
+            *("--iptables=false", "--ip6tables=false", "--bridge=none", *options),
             f"--data-root={at / 'docker-data'}",
             f"--exec-root={at / 'docker-exec'}",
             f"--pidfile={at / 'docker.pid'}",
@@ -119,23 +151,17 @@ class Docker:
             # A containerd image store identifies an image by what was pulled, not by its config.
             identity = image.config if image.config in got.digests else inspected["Id"]
             wrong = got.missing(image.digest, identity)
-            if image.runnable:
-                wrong |= await self._ran(name)
+            wrong |= await self._kept(image, name)
         finally:
             await self.command("image", "rm", "--force", name, check=False)
         return wrong
 
-    async def _ran(self, name: str) -> set[str]:
+    async def _kept(self, image: Image, name: str) -> set[str]:
+        """What is not right with what it keeps: a container is run."""
+        if not image.runnable:
+            return set()
         output = await self.command("run", "--rm", "--network", "none", name, "/bin/echo", "hi")
         return set() if output.stdout == "hi\n" else {f"said {output.text!r}"}
-
-    async def login(self, host: str, user: str, password: str) -> None:
-        """See Client."""
-        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
-
-    async def logout(self, host: str) -> None:
-        """See Client."""
-        await self.command("logout", host)
 
 
 @define
@@ -147,24 +173,28 @@ class Containerd:
     name: str = "containerd"
     daemon: Daemon = field(init=False)
     _user: list[str] = field(factory=list, init=False)
+    _ctr: str = field(default="ctr", init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._set_up(which("containerd") or "containerd", 'disabled_plugins = ["io.containerd.grpc.v1.cri"]', 2)
+
+    def _set_up(self, program: str, settings: str, version: int) -> None:
         at = self.machine.directory
         config = at / "containerd.toml"
         config.write_text(
             f"""
-version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+version = {version}
+{settings}
 [plugins."io.containerd.internal.v1.opt"]
 path = "{at / "containerd-opt"}"
 """
         )
         argv = [
-            which("containerd") or "containerd",
+            program,
             f"--config={config}",
             f"--root={at / 'containerd-root'}",
             f"--state={at / 'containerd-state'}",
-            f"--address={self._socket}",
+            f"--address={self.socket}",
         ]
         self.daemon = Daemon(
             "containerd",
@@ -175,7 +205,7 @@ path = "{at / "containerd-opt"}"
         )
 
     @property
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
         return self.machine.directory / "containerd.sock"
 
     def start(self) -> None:
@@ -189,9 +219,9 @@ path = "{at / "containerd-opt"}"
         for left in ("containerd-root", "containerd-state", "containerd-opt"):
             shutil.rmtree(self.machine.directory / left, ignore_errors=True)
 
-    async def command(self, *arguments: str, check: bool = True) -> Output:
+    async def command(self, *arguments: str, check: bool = True, namespace: str = "docxy") -> Output:
         """Run `ctr …`."""
-        argv = ["ctr", "--address", str(self._socket), "--namespace", "docxy", *arguments]
+        argv = [self._ctr, "--address", str(self.socket), "--namespace", namespace, *arguments]
         return await run(self.reactor, self.machine.command(argv), self.machine.environ, check=check)
 
     async def pull(self, image: Image, reference: str, host: str = DOCKER_HUB) -> set[str]:
@@ -225,18 +255,12 @@ path = "{at / "containerd-opt"}"
 
 
 @define
-class Podman:
+class Podman(_Daemonless):
     """podman with the vfs driver."""
 
     machine: Machine
     reactor: Reactor
     name: str = "podman"
-
-    def start(self) -> None:
-        """It has no daemon."""
-
-    def stop(self) -> None:
-        """It has no daemon."""
 
     async def command(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Output:
         """Run `podman …`."""
@@ -259,28 +283,14 @@ class Podman:
             await self.command("rmi", "--force", name, check=False)
         return wrong
 
-    async def login(self, host: str, user: str, password: str) -> None:
-        """See Client."""
-        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
-
-    async def logout(self, host: str) -> None:
-        """See Client."""
-        await self.command("logout", host)
-
 
 @define
-class Skopeo:
+class Skopeo(_Daemonless):
     """skopeo, which copies everything, an index's every platform too, so that every byte can be compared."""
 
     machine: Machine
     reactor: Reactor
     name: str = "skopeo"
-
-    def start(self) -> None:
-        """It has no daemon."""
-
-    def stop(self) -> None:
-        """It has no daemon."""
 
     async def command(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Output:
         """Run `skopeo …`."""
@@ -298,14 +308,6 @@ class Skopeo:
             return got.missing(image.digest, *children, *image.blobs)
         finally:
             shutil.rmtree(copied, ignore_errors=True)
-
-    async def login(self, host: str, user: str, password: str) -> None:
-        """See Client."""
-        await self.command("login", "--username", user, "--password-stdin", host, stdin=password.encode())
-
-    async def logout(self, host: str) -> None:
-        """See Client."""
-        await self.command("logout", host)
 
 
 def _digest(path: Path) -> str:

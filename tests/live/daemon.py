@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -11,11 +9,10 @@ from ssl import create_default_context
 
 from attrs import define, field
 
-from tests.live.certs import Files
+from tests.harness.certificates import Files
+from tests.harness.docxy import FOREGROUND, environment
+from tests.harness.processes import Daemon, fetch, free_port
 from tests.live.machine import HOSTNAME, Target
-from tests.live.processes import CHECKOUT, Daemon, free_port
-
-_TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 @define
@@ -43,9 +40,18 @@ class Docxy:
     port: int = field(factory=free_port)
     redirect_port: int = field(factory=free_port)
     """Of the HTTP port beside HTTPS."""
+    own_root: Path | None = None
+    """Where it gets its certificate itself, as its options say: what clients are to trust.
+
+    A file that is not there yet becomes the CA that docxy shows on its redirect port.
+    """
     daemon: Daemon = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.set_up()
+
+    def set_up(self) -> None:
+        """What is started, by the ports as they are now."""
         self.directory.mkdir(exist_ok=True)
         config = self.directory / "docxy.toml"
         # The name makes it Docker Hub: `library/`, aliases, `ns`.
@@ -60,11 +66,13 @@ class Docxy:
                 f"--https-port={self.port}",
                 f"--http-port={self.redirect_port}",
             ]
+        elif self.own_root is not None:
+            serving = [f"--https-port={self.port}", f"--http-port={self.redirect_port}"]
         self.daemon = Daemon(
             "docxy",
             [
                 *self._mounting(),
-                *(sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "docxy"),
+                *FOREGROUND,
                 *(f"--config={config}", f"--auth={self.auth}", "--interface=127.0.0.1"),
                 *(f"--public-url={self.url}", f"--cache={self.cache_directory or 'off'}"),
                 *serving,
@@ -72,13 +80,7 @@ class Docxy:
             ],
             self.directory / "docxy.log",
             self._healthy,
-            {
-                "PATH": os.environ.get("PATH", ""),
-                "HOME": str(self.directory),
-                "PYTHONPATH": str(CHECKOUT),
-                "PYTHONUNBUFFERED": "1",
-                **self.environ,
-            },
+            environment(HOME=str(self.directory), **self.environ),
         )
 
     def __enter__(self) -> Docxy:
@@ -98,7 +100,12 @@ class Docxy:
     @property
     def target(self) -> Target:
         """For a Machine."""
-        return Target(self.port, self.certificate.root if self.certificate else None)
+        return Target(self.port, self.root)
+
+    @property
+    def root(self) -> Path | None:
+        """What clients are to trust; None: plain HTTP."""
+        return self.own_root if self.certificate is None else self.certificate.root
 
     @property
     def url(self) -> str:
@@ -115,9 +122,11 @@ class Docxy:
 
     def connect(self, timeout: float = 30.0) -> HTTPConnection:
         """A connection to it, its certificate checked, for use where blocking does no harm."""
-        if self.certificate is None:
+        if self.root is None:
             return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        context = create_default_context(cafile=str(self.certificate.root))
+        context = create_default_context(cafile=str(self.root))
+        # What docxy gets itself covers its name alone.
+        context.check_hostname = self.certificate is not None
         return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
 
     def _mounting(self) -> list[str]:
@@ -129,6 +138,11 @@ class Docxy:
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", str(self.cache_directory)]
 
     def _healthy(self) -> bool:
+        if self.own_root is not None and not self.own_root.exists():
+            try:
+                self.own_root.write_bytes(fetch(f"http://127.0.0.1:{self.redirect_port}/ca.pem")[2])
+            except OSError:
+                return False
         connection = self.connect(timeout=2)
         try:
             connection.request("GET", "/health", headers={"Host": f"{HOSTNAME}:{self.port}"})

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from attrs import asdict, define
 
-from tests.live.processes import CHECKOUT, SYSTEM_PATH, Reactor, run
+from tests.harness.processes import CHECKOUT, SYSTEM_PATH, Reactor, run
 
 PIECE = 1 << 20
 _PATIENCE = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from tests.live.processes import Daemon, accepts, free_port, which
+from tests.harness.processes import Daemon, accepts, free_port, which
 from tests.live.watching import Request, blobs_line
 
 

@@ -7,6 +7,7 @@
 | `library/multi` | OCI index: amd64 and arm64                               |
 | `library/large` | OCI, runnable, one layer over 200 MB that won't compress |
 | `team/app`      | OCI, runnable, a name with a slash                       |
+| `library/lazy`  | OCI, runnable, an eStargz layer                          |
 | `alice/private` | Docker media types, runnable, for alice only             |
 
 An index's manifest for this machine's platform is runnable, the other holds only a file.
@@ -21,11 +22,14 @@ import platform
 import random
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import define, field, frozen
 
+from tests.live import estargz
+
+ESTARGZ = "library/lazy"
 LARGE = 208 * 1024 * 1024
 """Bytes of the one file in the large layer."""
 
@@ -41,6 +45,8 @@ DOCKER = {
     "manifest": "application/vnd.docker.distribution.manifest.v2+json",
     "index": "application/vnd.docker.distribution.manifest.list.v2+json",
 }
+LINKS = ("sh", "echo", "cat", "sha256sum")
+"""What busybox is called beside its own name."""
 ARCHITECTURES = ("amd64", "arm64")
 
 
@@ -123,7 +129,7 @@ class _Layer:
                 file.write(data)
 
             class Sink(io.RawIOBase):
-                def write(_, data: bytes) -> int:  # type: ignore[override]  # the layer's self is used within
+                def write(_, data: bytes) -> int:
                     self.plain.update(data)
                     keep(gzip.compress(data))
                     return len(data)
@@ -164,6 +170,7 @@ class Builder:
             self.index("library/multi", OCI),
             self.single("library/large", OCI, noise=LARGE),
             self.single("team/app", OCI),
+            self.estargz(ESTARGZ),
             self.single("alice/private", DOCKER),
         ]
         return {image.repository: image for image in images}
@@ -190,10 +197,93 @@ class Builder:
         body = {"schemaVersion": 2, "mediaType": types["index"], "manifests": described}
         return Image(repository, Manifest(types["index"], _json(body)), children, blobs)
 
+    def attested(self, repository: str) -> Image:
+        """An image for both architectures with an attestation for each, as `docker buildx build` makes them."""
+        plain = self.index(repository, OCI)
+        blobs, children = dict(plain.blobs), dict(plain.children)
+        described = json.loads(plain.top.body)["manifests"]
+        for architecture, child in plain.children.items():
+            statement = self._kept(_json({"_type": "https://in-toto.io/Statement/v0.1", "subject": child.digest}))
+            layer = _described("application/vnd.in-toto+json", statement, blobs)
+            layer["annotations"] = {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"}
+            rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+            config = self._kept(_json({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs}))
+            body = {
+                "schemaVersion": 2,
+                "mediaType": OCI["manifest"],
+                "config": _described(OCI["config"], config, blobs),
+                "layers": [layer],
+            }
+            attestation = Manifest(OCI["manifest"], _json(body))
+            children[f"attestation of {architecture}"] = attestation
+            described.append(
+                {
+                    "mediaType": attestation.media_type,
+                    "digest": attestation.digest,
+                    "size": len(attestation.body),
+                    "annotations": {
+                        "vnd.docker.reference.digest": child.digest,
+                        "vnd.docker.reference.type": "attestation-manifest",
+                    },
+                    "platform": {"architecture": "unknown", "os": "unknown"},
+                }
+            )
+        body = {"schemaVersion": 2, "mediaType": OCI["index"], "manifests": described}
+        return Image(repository, Manifest(OCI["index"], _json(body)), children, blobs)
+
+    def layered(self, repository: str, count: int) -> Image:
+        """An image for this machine with so many layers."""
+        blobs: dict[str, Path] = {}
+        layers = [self._base(host_architecture())]
+        layers += [self._named(f"{repository} {number}", 0) for number in range(1, count)]
+        return Image(repository, self._of(layers, repository, host_architecture(), OCI, blobs), {}, blobs)
+
+    def zstd(self, repository: str) -> Image:
+        """An image for this machine whose layers are compressed with zstd."""
+        blobs: dict[str, Path] = {}
+        layers = [self._base(host_architecture()), self._named(f"{repository} zstd", 0)]
+        for layer in layers:
+            content = zlib.decompress(layer.path.read_bytes(), wbits=31)
+            layer.path = self._kept(_zstd(content))
+        types = {**OCI, "layer": "application/vnd.oci.image.layer.v1.tar+zstd"}
+        return Image(repository, self._of(layers, repository, host_architecture(), types, blobs), {}, blobs)
+
+    def estargz(self, repository: str) -> Image:
+        """An image for this machine with an eStargz layer."""
+        files = {"bin/busybox": (self._busybox, 0o755), "etc/image": (repository.encode(), 0o644)}
+        for name in LINKS:
+            files[f"bin/{name}"] = (f'#!/bin/busybox sh\nexec /bin/busybox {name} "$@"\n'.encode(), 0o755)
+        packed, plain, toc = estargz.build(files)
+        layer = _Layer(self._kept(packed))
+        layer.plain.update(plain)
+        blobs: dict[str, Path] = {}
+        body = json.loads(self._of([layer], repository, host_architecture(), OCI, blobs).body)
+        body["layers"][0]["annotations"] = {estargz.ANNOTATION: toc}
+        return Image(repository, Manifest(OCI["manifest"], _json(body)), {}, blobs)
+
+    def sha512(self, repository: str) -> Image:
+        """An image for this machine whose config and layers are named by sha512."""
+        blobs: dict[str, Path] = {}
+        layers = [self._base(host_architecture()), self._named(f"{repository} sha512", 0)]
+        manifest = self._of(layers, repository, host_architecture(), OCI, blobs, "sha512")
+        return Image(repository, manifest, {}, blobs)
+
     def _manifest(
         self, repository: str, architecture: str, types: Mapping[str, str], blobs: dict[str, Path], noise: int
     ) -> Manifest:
         layers = [self._base(architecture), self._named(f"{repository} {architecture}", noise)]
+        return self._of(layers, repository, architecture, types, blobs)
+
+    def _of(
+        self,
+        layers: Sequence[_Layer],
+        repository: str,
+        architecture: str,
+        types: Mapping[str, str],
+        blobs: dict[str, Path],
+        algorithm: str = "sha256",
+    ) -> Manifest:
+        """The manifest of these layers; its config and they are named by digests of this algorithm."""
         config = {
             "architecture": architecture,
             "os": "linux",
@@ -202,23 +292,19 @@ class Builder:
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.plain.hexdigest()}" for layer in layers]},
             "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "docxy tests"} for _ in layers],
         }
-        described = [self._described(types["layer"], layer, blobs) for layer in layers]
-        written = _json(config)
-        kept = self._directory / hashlib.sha256(written).hexdigest()
-        kept.write_bytes(written)
-        blobs[f"sha256:{kept.name}"] = kept
+        written = self._kept(_json(config))
         body = {
             "schemaVersion": 2,
             "mediaType": types["manifest"],
-            "config": {"mediaType": types["config"], "size": len(written), "digest": f"sha256:{kept.name}"},
-            "layers": described,
+            "config": _described(types["config"], written, blobs, algorithm),
+            "layers": [_described(types["layer"], layer.path, blobs, algorithm) for layer in layers],
         }
         return Manifest(types["manifest"], _json(body))
 
-    def _described(self, media_type: str, layer: _Layer, blobs: dict[str, Path]) -> dict[str, object]:
-        digest = f"sha256:{layer.packed.hexdigest()}"
-        blobs[digest] = layer.path
-        return {"mediaType": media_type, "size": layer.size, "digest": digest}
+    def _kept(self, content: bytes) -> Path:
+        path = self._directory / hashlib.sha256(content).hexdigest()
+        path.write_bytes(content)
+        return path
 
     def _base(self, architecture: str) -> _Layer:
         def fill(tar: tarfile.TarFile) -> None:
@@ -226,7 +312,7 @@ class Builder:
                 _add(tar, "architecture", architecture.encode(), len(architecture))
                 return
             _add(tar, "bin/busybox", self._busybox, len(self._busybox), 0o755)
-            for name in ("sh", "echo", "cat", "sha256sum"):
+            for name in LINKS:
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)
@@ -245,6 +331,26 @@ class Builder:
         layer = _Layer(self._directory / name)
         layer.build(fill)
         return layer
+
+
+def _described(media_type: str, path: Path, blobs: dict[str, Path], algorithm: str = "sha256") -> dict[str, object]:
+    """The descriptor of a file, which becomes one of the blobs."""
+    content = path.read_bytes()
+    digest = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+    blobs[digest] = path
+    return {"mediaType": media_type, "size": len(content), "digest": digest}
+
+
+def _zstd(content: bytes) -> bytes:
+    """A zstd frame (RFC 8878) of blocks that are stored as they are."""
+    block = 1 << 17
+    # A window of 128 KiB, no checksum, no size of the content.
+    frame = bytearray(b"\x28\xb5\x2f\xfd\x00\x38")
+    for start in range(0, len(content), block):
+        piece = content[start : start + block]
+        last = start + block >= len(content)
+        frame += (len(piece) << 3 | last).to_bytes(3, "little") + piece
+    return bytes(frame)
 
 
 def _json(value: object) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from tests.live.processes import SYSTEM_PATH
+from tests.harness.processes import SYSTEM_PATH
 
 HOSTNAME = "docxy.test"
 ALIAS = "ghcr.docxy.test"

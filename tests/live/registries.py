@@ -27,11 +27,11 @@ from ssl import create_default_context
 
 from attrs import define, evolve, field
 
+from tests.harness.certificates import SEC1, Files, issue, server_files
+from tests.harness.processes import CHECKOUT, Daemon, accepts, free_port, which
 from tests.live.bed import push_to
-from tests.live.certs import Files, make, server_files
 from tests.live.fronts import nginx
 from tests.live.images import OCI, Builder, Image
-from tests.live.processes import CHECKOUT, Daemon, accepts, free_port, which
 from tests.live.tokens import Settings, Signer
 
 GHCR, MCR, CORP = "ghcr.test", "mcr.test", "corp.test"
@@ -109,8 +109,8 @@ class Registries:
     _open: ExitStack = field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
-        pair = make("docxy test other token service", None)
-        self._signer = Signer(pair.pem.decode(), pair.key_pem.decode(), "other", "ghcr", 60)
+        pair = issue(common_name="docxy test other token service")
+        self._signer = Signer(pair.pem.decode(), pair.key_pem(SEC1).decode(), "other", "ghcr", 60)
         (self.directory / "trusted.pem").write_text(self._signer.certificate)
         token_port = free_port()
         realm = f"http://127.0.0.1:{token_port}/token"

@@ -11,11 +11,12 @@ import subprocess
 import unittest
 from collections.abc import Mapping
 
-from tests.live.processes import which
+from tests.harness.processes import which
 
 PACKAGES = {
     "docker-registry": "docker-registry",
     "nginx": "nginx",
+    "haproxy": "haproxy",
     "busybox": "busybox-static",
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -23,6 +24,8 @@ PACKAGES = {
     "ctr": "containerd",
     "podman": "podman",
     "skopeo": "skopeo",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "unshare": "util-linux",
     "setpriv": "util-linux",
 }

@@ -22,10 +22,14 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 as_root apt-get update -qq
 
-packages="buildah busybox-static containerd curl debootstrap docker-registry docker.io nginx podman skopeo python3 python3-venv systemd wrk"
+packages="buildah busybox-static chromium chromium-driver containerd curl debootstrap docker-registry docker.io fonts-noto-cjk gcc haproxy libc6-dev nginx podman prometheus skopeo python3 python3-venv systemd wrk"
 # Where docker's command line is a package of its own (Debian 13).
 if apt-cache show docker-cli >/dev/null 2>&1; then
     packages="$packages docker-cli"
+fi
+# Programs of today are built from Go modules (gobuild.py); any Go from 1.21 on does.
+if ! PATH="$PATH:/usr/local/go/bin" command -v go >/dev/null; then
+    packages="$packages golang-go"
 fi
 # shellcheck disable=SC2086  # a list
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages

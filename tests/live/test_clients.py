@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.defer import Deferred
 
 from tests.live.case import LiveTestCase
-from tests.live.clients import Client, Containerd, Docker, Podman, Skopeo
-from tests.live.machine import DOCKER_HUB, Machine
-from tests.live.processes import Reactor
+from tests.live.clients import Containerd, Docker, Make, Podman, Skopeo
+from tests.live.images import ESTARGZ
+from tests.live.machine import DOCKER_HUB
 
 SOME = ("library/small", "library/multi")
 """Enough where only the transport differs."""
-SMALL = (*SOME, "library/list", "team/app")
+SMALL = (*SOME, "library/list", "team/app", ESTARGZ)
 LARGE = "library/large"
-
-Make = Callable[[Machine, Reactor], Client]
 
 
 class PullTestCase(LiveTestCase):
@@ -47,161 +43,69 @@ class PullTestCase(LiveTestCase):
             self.assertIn(f"/v2/{image.repository}/manifests/{reference}", log, f"docxy was not asked: {what}\n{log}")
 
 
-class HttpsTransparentTests(PullTestCase):
+class EachClient(PullTestCase):
+    """One way of serving, checked with each client."""
+
+    auth = "transparent"
+    tls = True
+
+    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
+        """Check one client."""
+        return Deferred.fromCoroutine(self.check(make, self.auth, tls=self.tls, mirror=mirror))
+
+    def test_docker_mirror(self) -> Deferred[None]:
+        """Docker pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Docker, mirror=True)
+
+    def test_docker_direct(self) -> Deferred[None]:
+        """Docker pulls by docxy's own name."""
+        return self.pulls(Docker, mirror=False)
+
+    def test_containerd_mirror(self) -> Deferred[None]:
+        """Containerd pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Containerd, mirror=True)
+
+    def test_containerd_direct(self) -> Deferred[None]:
+        """Containerd pulls by docxy's own name."""
+        return self.pulls(Containerd, mirror=False)
+
+    def test_podman_mirror(self) -> Deferred[None]:
+        """Podman pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Podman, mirror=True)
+
+    def test_podman_direct(self) -> Deferred[None]:
+        """Podman pulls by docxy's own name."""
+        return self.pulls(Podman, mirror=False)
+
+    def test_skopeo_mirror(self) -> Deferred[None]:
+        """Skopeo pulls docker.io's images, with docxy as its mirror."""
+        return self.pulls(Skopeo, mirror=True)
+
+    def test_skopeo_direct(self) -> Deferred[None]:
+        """Skopeo pulls by docxy's own name."""
+        return self.pulls(Skopeo, mirror=False)
+
+
+class HttpsTransparentTests(EachClient):
     """Over HTTPS; the client gets its tokens through docxy."""
 
-    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
-        """Check one client against this docxy."""
-        return Deferred.fromCoroutine(self.check(make, "transparent", tls=True, mirror=mirror))
 
-    def test_docker_mirror(self) -> Deferred[None]:
-        """Docker pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Docker, mirror=True)
-
-    def test_docker_direct(self) -> Deferred[None]:
-        """Docker pulls by docxy's own name."""
-        return self.pulls(Docker, mirror=False)
-
-    def test_containerd_mirror(self) -> Deferred[None]:
-        """Containerd pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Containerd, mirror=True)
-
-    def test_containerd_direct(self) -> Deferred[None]:
-        """Containerd pulls by docxy's own name."""
-        return self.pulls(Containerd, mirror=False)
-
-    def test_podman_mirror(self) -> Deferred[None]:
-        """Podman pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Podman, mirror=True)
-
-    def test_podman_direct(self) -> Deferred[None]:
-        """Podman pulls by docxy's own name."""
-        return self.pulls(Podman, mirror=False)
-
-    def test_skopeo_mirror(self) -> Deferred[None]:
-        """Skopeo pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Skopeo, mirror=True)
-
-    def test_skopeo_direct(self) -> Deferred[None]:
-        """Skopeo pulls by docxy's own name."""
-        return self.pulls(Skopeo, mirror=False)
-
-
-class HttpsNoneTests(PullTestCase):
+class HttpsNoneTests(EachClient):
     """Over HTTPS; docxy gets the tokens."""
 
-    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
-        """Check one client against this docxy."""
-        return Deferred.fromCoroutine(self.check(make, "none", tls=True, mirror=mirror))
-
-    def test_docker_mirror(self) -> Deferred[None]:
-        """Docker pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Docker, mirror=True)
-
-    def test_docker_direct(self) -> Deferred[None]:
-        """Docker pulls by docxy's own name."""
-        return self.pulls(Docker, mirror=False)
-
-    def test_containerd_mirror(self) -> Deferred[None]:
-        """Containerd pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Containerd, mirror=True)
-
-    def test_containerd_direct(self) -> Deferred[None]:
-        """Containerd pulls by docxy's own name."""
-        return self.pulls(Containerd, mirror=False)
-
-    def test_podman_mirror(self) -> Deferred[None]:
-        """Podman pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Podman, mirror=True)
-
-    def test_podman_direct(self) -> Deferred[None]:
-        """Podman pulls by docxy's own name."""
-        return self.pulls(Podman, mirror=False)
-
-    def test_skopeo_mirror(self) -> Deferred[None]:
-        """Skopeo pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Skopeo, mirror=True)
-
-    def test_skopeo_direct(self) -> Deferred[None]:
-        """Skopeo pulls by docxy's own name."""
-        return self.pulls(Skopeo, mirror=False)
+    auth = "none"
 
 
-class HttpTransparentTests(PullTestCase):
+class HttpTransparentTests(EachClient):
     """Over plain HTTP; the client gets its tokens through docxy."""
 
-    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
-        """Check one client against this docxy."""
-        return Deferred.fromCoroutine(self.check(make, "transparent", tls=False, mirror=mirror))
-
-    def test_docker_mirror(self) -> Deferred[None]:
-        """Docker pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Docker, mirror=True)
-
-    def test_docker_direct(self) -> Deferred[None]:
-        """Docker pulls by docxy's own name."""
-        return self.pulls(Docker, mirror=False)
-
-    def test_containerd_mirror(self) -> Deferred[None]:
-        """Containerd pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Containerd, mirror=True)
-
-    def test_containerd_direct(self) -> Deferred[None]:
-        """Containerd pulls by docxy's own name."""
-        return self.pulls(Containerd, mirror=False)
-
-    def test_podman_mirror(self) -> Deferred[None]:
-        """Podman pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Podman, mirror=True)
-
-    def test_podman_direct(self) -> Deferred[None]:
-        """Podman pulls by docxy's own name."""
-        return self.pulls(Podman, mirror=False)
-
-    def test_skopeo_mirror(self) -> Deferred[None]:
-        """Skopeo pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Skopeo, mirror=True)
-
-    def test_skopeo_direct(self) -> Deferred[None]:
-        """Skopeo pulls by docxy's own name."""
-        return self.pulls(Skopeo, mirror=False)
+    tls = False
 
 
-class HttpNoneTests(PullTestCase):
+class HttpNoneTests(EachClient):
     """Over plain HTTP; docxy gets the tokens."""
 
-    def pulls(self, make: Make, *, mirror: bool) -> Deferred[None]:
-        """Check one client against this docxy."""
-        return Deferred.fromCoroutine(self.check(make, "none", tls=False, mirror=mirror))
+    auth, tls = "none", False
 
-    def test_docker_mirror(self) -> Deferred[None]:
-        """Docker pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Docker, mirror=True)
 
-    def test_docker_direct(self) -> Deferred[None]:
-        """Docker pulls by docxy's own name."""
-        return self.pulls(Docker, mirror=False)
-
-    def test_containerd_mirror(self) -> Deferred[None]:
-        """Containerd pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Containerd, mirror=True)
-
-    def test_containerd_direct(self) -> Deferred[None]:
-        """Containerd pulls by docxy's own name."""
-        return self.pulls(Containerd, mirror=False)
-
-    def test_podman_mirror(self) -> Deferred[None]:
-        """Podman pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Podman, mirror=True)
-
-    def test_podman_direct(self) -> Deferred[None]:
-        """Podman pulls by docxy's own name."""
-        return self.pulls(Podman, mirror=False)
-
-    def test_skopeo_mirror(self) -> Deferred[None]:
-        """Skopeo pulls docker.io's images, with docxy as its mirror."""
-        return self.pulls(Skopeo, mirror=True)
-
-    def test_skopeo_direct(self) -> Deferred[None]:
-        """Skopeo pulls by docxy's own name."""
-        return self.pulls(Skopeo, mirror=False)
+del EachClient  # or trial would run it, too

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
 from twisted.internet.defer import Deferred
 
+from tests.harness.processes import CommandFailed
 from tests.live.bed import PASSWORD, USER
-from tests.live.case import LiveTestCase
-from tests.live.clients import Client, Containerd, Docker, Podman, Skopeo
-from tests.live.daemon import Docxy
-from tests.live.processes import CommandFailed
-from tests.live.test_clients import Make
+from tests.live.case import DebianClients, LiveTestCase
+from tests.live.clients import Client, Docker, Make, Skopeo
+from tests.live.logins import LoginTestCase
 
 PRIVATE = "alice/private"
+SECRETS = ((USER, PASSWORD), (USER, "wrong-horse"))
 REFUSED = r"(?i)denied|unauthorized|authorization failed|403 Forbidden"
 """What the clients say of a registry that does not let them in."""
 
 
-class LoginTests(LiveTestCase):
+class LoginTests(DebianClients, LoginTestCase):
     """In transparent mode a client's own account decides."""
 
     def setUp(self) -> None:
@@ -28,13 +27,6 @@ class LoginTests(LiveTestCase):
         self.docxy = self.shared.docxy("transparent", True)
         self.host = self.docxy.target.host
         self.image = self.bed.images[PRIVATE]
-
-    def client(self, make: Make) -> Client:
-        """A client without an account, running."""
-        client = make(self.machine(self.docxy.target), self.reactor)
-        self.addCleanup(client.stop)
-        client.start()
-        return client
 
     async def refused(self, client: Client) -> None:
         """The private image can't be pulled, and the client says that it may not."""
@@ -60,33 +52,7 @@ class LoginTests(LiveTestCase):
             self.assertEqual(await client.pull(self.image, reference, self.host), set())
         await client.logout(self.host)
         await self.refused(client)
-        self.assert_no_secrets(self.docxy)
-
-    def assert_no_secrets(self, docxy: Docxy) -> None:
-        """Neither password nor token is in its log, in no form they travel in."""
-        log = docxy.daemon.text()
-        for secret in (PASSWORD, "wrong-horse"):
-            self.assertNotIn(secret, log)
-            self.assertNotIn(base64.b64encode(f"{USER}:{secret}".encode()).decode(), log)
-        # Every JSON Web Token begins with `{"` in base64.
-        self.assertNotIn("eyJ", log)
-        self.assertNotIn("refresh_token=", log)
-
-    def test_docker(self) -> Deferred[None]:
-        """`docker login`, `docker pull`, `docker logout`."""
-        return Deferred.fromCoroutine(self.check(Docker))
-
-    def test_containerd(self) -> Deferred[None]:
-        """`ctr images pull --user`."""
-        return Deferred.fromCoroutine(self.check(Containerd))
-
-    def test_podman(self) -> Deferred[None]:
-        """`podman login`, `podman pull`, `podman logout`."""
-        return Deferred.fromCoroutine(self.check(Podman))
-
-    def test_skopeo(self) -> Deferred[None]:
-        """`skopeo login`, `skopeo copy`, `skopeo logout`."""
-        return Deferred.fromCoroutine(self.check(Skopeo))
+        self.assert_no_secrets(*SECRETS)
 
     def test_docker_identity_token(self) -> Deferred[None]:
         """After `docker login`, which asks for a refresh token, dockerd POSTs that, and it is not logged."""

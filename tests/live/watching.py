@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import IO
 
 from attrs import Factory, define, frozen
 
-from tests.live.processes import read_new
+from tests.harness.processes import read_new, until
 
 _ACCESS = re.compile(r'^\S+ - \S+ \[[^]]+\] "(?P<method>\S+) (?P<path>\S+) [^"]*" (?P<status>\d+) (?P<sent>\d+) ')
 _MARK = "/mark-"
@@ -98,16 +97,16 @@ class Watch:
         mark = f"{_MARK}{id(self)}-{self._marks}"
         asked = self._ask(mark)
         # The line is written just after the answer went out.
-        for _ in range(500):
-            found = False
-            for request in map(self._parse, read_new(self._log)):
-                if request is not None and not request.path.startswith(_MARK):
-                    self._seen.append(request)
-                found = found or (request is not None and request.path == mark)
-            if found or not asked:
-                return
-            time.sleep(0.01)
-        raise AssertionError(f"{self._log.name} has no line for {mark}")
+        until(lambda: self._read_on(mark) or not asked)
+
+    def _read_on(self, mark: str) -> bool:
+        """Whether the line of this request is among those that have come since the last look."""
+        found = False
+        for request in map(self._parse, read_new(self._log)):
+            if request is not None and not request.path.startswith(_MARK):
+                self._seen.append(request)
+            found = found or (request is not None and request.path == mark)
+        return found
 
     def _ask(self, path: str) -> bool:
         connection = HTTPConnection(*self._address, timeout=10)

@@ -1,0 +1,1 @@
+"""Bytes that outlive a node: an object store behind the caches of many docxys."""

@@ -1,0 +1,1 @@
+"""What an operator ordered, enforced on every way to an image."""

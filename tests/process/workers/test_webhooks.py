@@ -1,0 +1,86 @@
+"""Events of a docxy with workers: whoever saw it, and however many did, a receiver hears of it once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from docxy.names import OCI_MANIFEST
+from tests.process.workers.harness import Upstream, WorkersCase
+
+SECRET = b"0123456789abcdef01234567"
+TAG = "/v2/team/app/manifests/latest"
+
+
+class Receiver:
+    """Takes events whose signature is right."""
+
+    def __init__(self, test: WorkersCase) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.changed = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
+                expected = base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
+                right = self.headers["webhook-signature"] == f"v1,{expected}"
+                self.send_response(204 if right else 401)
+                self.end_headers()
+                with receiver.changed:
+                    receiver.events += [json.loads(body)] if right else []
+                    receiver.changed.notify_all()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Not for the console."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        serving = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        serving.start()
+        test.addCleanup(serving.join)
+        test.addCleanup(self.server.server_close)
+        test.addCleanup(self.server.shutdown)
+
+    def until(self, count: int) -> list[tuple[str, str]]:
+        """Types and digests of the events once there are so many."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: len(self.events) >= count, 30):
+                raise AssertionError(f"only {self.events}")
+            return [(event["type"], event["data"]["digest"]) for event in self.events]
+
+
+class WebhookTests(WorkersCase):
+    def test_once(self) -> None:
+        """Both workers see a tag move, twice: two events, in order, from the supervisor, each signed."""
+        upstream, receiver = Upstream(self), Receiver(self)
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        (directory / "secret").write_bytes(SECRET)
+        config = directory / "docxy.toml"
+        url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
+        config.write_text(
+            f'[[webhook]]\nurl = "{url}"\nsecret_file = "{directory / "secret"}"\nevents = ["tag-moved"]\n'
+        )
+        self.start(UPSTREAM=upstream.url, DOCXY_CONFIG=str(config), TAG_TTL="0")
+        digests = []
+        for generation in range(3):
+            body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "annotations": {"n": str(generation)}}
+            upstream.manifest = json.dumps(body).encode()
+            digests.append(f"sha256:{hashlib.sha256(upstream.manifest).hexdigest()}")
+            for connection in [self.connect(pid) for pid in self.workers()]:
+                response = self.ask(connection, TAG)
+                response.read()
+                self.assertEqual(response.getheader("Docker-Content-Digest"), digests[-1])
+        expected = [("docxy.tag-moved", digest) for digest in digests[1:]]
+        self.assertEqual(receiver.until(2), expected)
+        self.daemon.stop()
+        self.assertEqual(receiver.until(2), expected)
+        self.assertNotIn("/hook", self.daemon.text())

@@ -1,0 +1,93 @@
+"""How much came from the cache, and who spent the pull limit."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from docxy.observe import ledger
+from docxy.observe.ledger import Charge, Ledger, Spender
+from docxy.observe.traffic import Share, Traffic
+from tests.unit.observe.test_journal import exchange, layer
+
+
+class TrafficTests(SynchronousTestCase):
+    """The three periods."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.traffic = Traffic(self.clock.seconds)
+
+    def test_shares(self) -> None:
+        """Hits, and the bytes that no upstream had to send."""
+        self.traffic.add(layer(0, cache="miss", sent=100))
+        self.traffic.received(100)
+        self.traffic.add(layer(0, cache="collapsed", sent=100))
+        self.traffic.add(layer(0, sent=100))
+        share = self.traffic.hour()
+        self.assertEqual(share, Share(3, 2, 300, 100))
+        self.assertEqual(share.saved, 200)
+        self.assertAlmostEqual(share.hit_rate or 0, 2 / 3)
+
+    def test_nothing(self) -> None:
+        """Without an answer there is no rate; errors and HEAD do not count."""
+        self.traffic.add(exchange(0, status=404))
+        self.traffic.add(exchange(0, head=True))
+        self.assertIsNone(self.traffic.week().hit_rate)
+
+    def test_periods_end(self) -> None:
+        """What is older than a period is not in it."""
+        self.traffic.add(layer(0))
+        counts = []
+        for seconds in (0, 3601, 24 * 3600, 7 * 24 * 3600):
+            self.clock.advance(seconds)
+            counts.append([share.answers for share in (self.traffic.hour(), self.traffic.day(), self.traffic.week())])
+        self.assertEqual(counts, [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
+
+
+class LedgerTests(SynchronousTestCase):
+    """Docker Hub's window of six hours."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.ledger = Ledger(self.clock.seconds)
+
+    def charge(self, repository: str = "library/alpine", upstream: str = "docker.io") -> None:
+        self.ledger.charge(Charge(self.clock.seconds(), upstream, "ci", repository, "devs"))
+
+    def test_spenders(self) -> None:
+        """Who spent most comes first; other upstreams do not count."""
+        for _ in range(3):
+            self.charge()
+        self.charge("library/busybox")
+        self.charge(upstream="ghcr.io")
+        self.assertEqual(self.ledger.spent("docker.io"), 4)
+        self.assertEqual(self.ledger.spenders("docker.io", 1), [Spender("ci", "library/alpine", "devs", 3)])
+
+    def test_window(self) -> None:
+        """A charge is over after six hours."""
+        self.charge()
+        self.clock.advance(ledger.WINDOW + 1)
+        self.assertEqual(self.ledger.spent("docker.io"), 0)
+
+    def test_forecast(self) -> None:
+        """Ten pulls in ten minutes, sixty left: an hour."""
+        for _ in range(10):
+            self.charge()
+            self.clock.advance(60)
+        ends = self.ledger.ends_at("docker.io", 60)
+        self.assertAlmostEqual((ends or 0) - self.clock.seconds(), 3600)
+
+    def test_no_pace(self) -> None:
+        """Where nothing is spent nothing ends."""
+        self.assertIsNone(self.ledger.ends_at("docker.io", 60))
+
+    def test_bound(self) -> None:
+        """No more charges are kept than the bound."""
+        self.patch(ledger, "MOST", 5)
+        bounded = Ledger(self.clock.seconds)
+        for _ in range(9):
+            bounded.charge(Charge(self.clock.seconds(), "docker.io", "", "a", ""))
+        self.assertEqual(bounded.spent("docker.io"), 5)

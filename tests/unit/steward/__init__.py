@@ -1,0 +1,1 @@
+"""What an operator does to a cache, on directories of the tests."""
