@@ -25,7 +25,7 @@ class Away:
         """`directory`: its own, which exists; `images`: by repository."""
         self.name = name
         self.asked: list[str] = []
-        """What proxies and registries are asked, in order."""
+        """Request lines without the version, in order; a ranged GET has its range behind it."""
         self._images = images
         self.proxy = ""
         """URL, while it runs."""
@@ -54,7 +54,7 @@ class Away:
                 self.close_connection = False
 
             def do_GET(self) -> None:
-                away.asked.append(f"{self.command} {self.path}")
+                away.asked.append(" ".join(filter(None, (self.command, self.path, self.headers["Range"]))))
                 away._answer(self)
 
             do_HEAD = do_GET
