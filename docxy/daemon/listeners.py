@@ -198,7 +198,7 @@ class IServing(Interface):
     async def retire(grace: float) -> None:
         """Another docxy has taken over: return when nothing is being answered here, after `grace` seconds at most.
 
-        What comes on a connection that there is, is still answered, and ends it.
+        A request on an open connection is still answered, and the connection ends with it.
         """
 
     def abort() -> None:

@@ -18,9 +18,8 @@ WAITS = ("login", "headers", "upstream", "rate", "connection", "disk", "client")
 """What a response can wait for: the check of its client's password, the upstream's response headers, its next bytes,
 docxy's own limit of the rate, a free connection to the upstream, the cache's disk, the client itself."""
 FETCH, CHARGES = "fetches", "charges"
-"""Kinds of what is told besides answers: a fetch of a blob that began (not `whole`) or ended, for those who
-joined it in other processes;
-counted requests to an upstream that were made after the answer had ended."""
+"""Kinds of events besides answers: a fetch of a blob began (not `whole`) or ended, for those who joined it in other
+processes; requests that count to an upstream's quota were made after the answer had ended."""
 TOKEN = "token "
 """What the name of a client without an account begins with; a keyed digest of its credentials follows."""
 _OURS = re.compile(r"[0-9a-f]{16}")

@@ -351,7 +351,7 @@ class Kept:
         self._gone = Gauge("docxy_kept_images_gone", "Of these, those that their registry has not.", registry=registry)
 
     def count(self, images: int, gone: int) -> None:
-        """So many there are now."""
+        """How many there are now."""
         self._images.set(images)
         self._gone.set(gone)
 

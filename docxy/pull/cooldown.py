@@ -116,7 +116,7 @@ class Cooled:
     ) -> PulledManifest:
         detail = None
         if await self._young(repository, digest, None, rule) is not None:
-            # That shows that the upstream has it and that this client may read it, before anything is told of it.
+            # The upstream has it and this client may read it: only then is its age anybody's business.
             await self._manifests.get(repository, digest, caller, True)
             await self._history.seen(repository, digest)
             young = await self._young(repository, digest, None, rule)

@@ -1,6 +1,6 @@
 """Which blobs were used, told to the archive, so that `docxy gc --archive` keeps them.
 
-The law: *a use is told once a day by each process that knows of it, many in one record, and nobody waits for it.*  What
+The law: *each process tells the archive of a use once a day, many in one record, and nobody waits for it.*  What
 is in the cache, its index dates; of clients that were sent to the archive, each process knows its own.  A day is UTC's.
 """
 

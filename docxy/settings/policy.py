@@ -67,7 +67,7 @@ class Keep:
     hot: int = 0
     """How many of the most pulled tags."""
     platforms: tuple[str, ...] = ()
-    """None: linux/amd64, or the only one that there is."""
+    """None: linux/amd64, or the only one there is."""
     every: float = USUAL_EVERY
     """Seconds between two refreshes."""
     quiet: Quiet | None = None

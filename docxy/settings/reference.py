@@ -122,7 +122,7 @@ KEEP_KEYS: Mapping[str, str] = {
     "images": "tags to keep, as `docker.io/library/python:3.*`; only the tag may have wildcards; without a tag: "
     "`latest`",
     "hot": "how many of the most pulled tags to keep too, as `20`",
-    "platforms": "as `linux/amd64`, `linux/arm/v7` or `all`; left out: `linux/amd64`, or the only one that there is",
+    "platforms": "as `linux/amd64`, `linux/arm/v7` or `all`; left out: `linux/amd64`, or the only one there is",
     "every": "the time between two refreshes, as `6h`, the default",
     "quiet": "the hours in which a refresh may begin, in the machine's time, as `01:00-05:00`; left out: at any time",
 }

@@ -1,7 +1,7 @@
 """`rm` and `gc`: what goes, and what that frees.
 
 The laws: *what something else leads to stays*: another tag, a manifest that somebody pulled by its digest, or another
-repository.  What the catalog says goes first, then the files, then what workers have in memory: whoever asks
+repository.  What the catalog says goes first, then the files, then what workers have in memory: a client that asks
 meanwhile gets the whole image or has it fetched again, never a part of it that looks whole.  A blob that was used
 within `GRACE` is not garbage: it may belong to a pull whose manifest the inventory does not know yet.
 """

@@ -22,7 +22,7 @@ from docxy.steward.orders import stands
 from docxy.steward.steward import Steward
 
 _AT_ONCE = 100
-"""Images of which is told in one go."""
+"""Images in one answer."""
 _MOST_NAMES = 200
 _CONFIG = 1 << 20
 """Bytes of an image's config that is looked at."""

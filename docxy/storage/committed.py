@@ -1,7 +1,7 @@
 """What vouches for a committed blob's file: the size that it had when its bytes were hashed.
 
-The law: *a file of another size is not the blob*; where the index was lost, the bytes are hashed again before anybody
-is told that they are right.
+The law: *a file of another size is not the blob*; where the index was lost, docxy hashes the bytes again before
+it serves them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How this process sees each blob: the one BlobView that all its readers and the writer share.
 
 The law: what a newcomer reads is what the files say at that moment; a file that is not what was committed is
-removed, and one for which nothing vouches any more is hashed before anybody is told that it is right.
+removed, and one for which nothing vouches any more is hashed before it is served.
 """
 
 from __future__ import annotations

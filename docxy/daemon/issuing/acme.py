@@ -181,7 +181,7 @@ class AcmeIssuer:
 
 
 class _Bounded:
-    """The body of an answer, of which requests reads all that there is."""
+    """The whole body of an answer."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw

@@ -41,7 +41,7 @@ BUSY_PAUSE = 60.0
 
 
 def pause(failures: int, asked: float, random: Callable[[], float]) -> float:
-    """Seconds after so many failures in a row; `asked`: by the issuer; `random`: from 0 to 1."""
+    """Seconds to wait after this many failures in a row; `asked`: by the issuer; `random`: from 0 to 1."""
     grown = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
     return max(grown, min(asked, LONGEST_ASKED)) * (1 + JITTER * random())
 
@@ -62,7 +62,7 @@ def fits(pair: KeyPair, names: Sequence[str]) -> bool:
 def obtain(
     issuer: IIssuer, state: StateDirectory, names: Sequence[str], now: float, before: RenewalPlan | None = None
 ) -> tuple[RenewalPlan, bool]:
-    """See to it that there is a certificate that need not be renewed yet; blocks.
+    """Renew the certificate if it is due; blocks.
 
     `before`: what came of it the last time.  A server names a span of time, out of which a moment is drawn; one that
     was drawn anew at each look would come later and later.

@@ -38,7 +38,7 @@ EVER = 256
 FAILURES = 8
 """Such parts that may fail in the life of one fill until no other is begun."""
 CUT, CUT_SHARE = 1 << 20, 50
-"""Bytes that may be lost where a connection is cut; one in so many of a blob may be lost in this way."""
+"""A cut connection may lose one byte in this many of a blob."""
 STRETCH = 8 << 20
 """Bytes that a fill asks for at once where clients read here and there: the next part need not cut it."""
 PIECE = 1 << 20

@@ -73,7 +73,7 @@ class Far:
         self._off, self._part = True, None
 
     async def changed(self, fill: Deferred[None]) -> None:
-        """Until `fill` fires, or more of what was asked for is here."""
+        """Until `fill` fires, or more bytes of the range are here."""
         waits = [fill]
         ahead = self._fills.ahead(self._digest, self._span.size)
         if self._part is not None:
@@ -84,7 +84,7 @@ class Far:
 
 
 async def _first_of(waits: Sequence[Deferred[None]]) -> None:
-    """Until one of them fires; the others are cancelled, as are all when whoever waits is."""
+    """Until one of them fires; the others are cancelled, and so are all if the caller is."""
     fired: Deferred[None] = Deferred()
 
     def tell(_: object) -> None:

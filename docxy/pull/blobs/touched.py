@@ -40,7 +40,7 @@ from docxy.upstream.remote import Remote
 BYTES = 256 << 20
 """Of all parts together, in one process."""
 PARTS = 256
-"""So many of them: each is an open file."""
+"""How many of them at most: each is an open file."""
 AT_ONCE = 16
 """Of them, or of first answers, under way at the same time."""
 BLOBS = 1_000

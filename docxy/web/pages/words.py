@@ -94,7 +94,7 @@ ENGLISH: dict[str, str] = {
     "mark_kept": "kept",
     "in_cache": "In the cache",
     "download": "Download",
-    "archive_is": "A tar for docker load and an OCI layout: of linux/amd64, or of the only platform that there is. "
+    "archive_is": "A tar for docker load and an OCI layout: of linux/amd64, or of the only platform it has. "
     "&platform=linux/arm64 or &platform=all at the end of its address takes another one, or all.",
     "held": "{amount} in the cache",
     "confirmed": "Confirmed",
