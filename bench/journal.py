@@ -28,7 +28,7 @@ from bench.stats import Goal
 from docxy.observe.journal import Pull
 from docxy.observe.model import About, ReadModel
 from docxy.observe.recorder import Dropped
-from docxy.routing import Kind
+from docxy.routing import EndpointKind
 from docxy.web.exchange import exchange_of
 
 OFF = "without"
@@ -120,7 +120,7 @@ def alone(answers: int = 4000, each: int = 8, batch: int = 25) -> tuple[float, f
     agent = "docker/29.0.1 go/go1.25.3 git-commit/x kernel/6.18 os/linux arch/amd64"
 
     def request(n: int) -> Any:
-        kind, reference = (Kind.BLOBS, digest) if n % each else (Kind.MANIFESTS, "latest")
+        kind, reference = (EndpointKind.BLOBS, digest) if n % each else (EndpointKind.MANIFESTS, "latest")
         return SimpleNamespace(
             target=SimpleNamespace(
                 kind=kind, upstream=SimpleNamespace(name="docker.io"), repository="library/nginx", reference=reference

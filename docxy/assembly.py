@@ -65,8 +65,8 @@ from docxy.pull.gates.contents import CachedContents, IContents, NoContents
 from docxy.pull.gates.gates import Gates
 from docxy.pull.gates.learning import Learning
 from docxy.pull.gates.pins import Pins
-from docxy.pull.warming import Warming
-from docxy.pulls import Cache, Parts, make_paces
+from docxy.pull.warming import Warmer
+from docxy.pulls import Parts, SharedCache, make_paces
 from docxy.registries import Pulls
 from docxy.routing import Router
 from docxy.settings.model import Config, JournalMode
@@ -211,7 +211,7 @@ def build(
             archived, keeping = ArchivedBlobs(calm, cache.ledger), Around(cache.service, behind.service)
         touched = Touched()
         fills.fed_by(touched.stop)
-        shared = Cache(cache.store, recent, cache.catalog, fills, touched, archived, links)
+        shared = SharedCache(cache.store, recent, cache.catalog, fills, touched, archived, links)
         siblings.questions.answer(FORGET, partial(_forget, recent, touched))
         services.addService(Fillings(fills, keeping))
     hottest = Hottest(nobody_counts if shared is None else partial(shared.catalog.facts.latest, HOTTEST))
@@ -260,7 +260,7 @@ def build(
     unnamed_ways: dict[str, Way] = {}
     pulls = Pulls(parts, router, unnamed_ways)
     if shared is not None:
-        Warming(router, pulls).listen(siblings.questions)
+        Warmer(router, pulls).listen(siblings.questions)
     gate = gate_of(parts, router)
     v2 = V2(router, gate, pulls, clock, config.timeouts.client, config.catalog, tracer)
     in_force.watch(v2.forget)
@@ -351,7 +351,7 @@ def _untold(exchange: Exchange) -> None:
 
 def _gates(
     config: Config,
-    cache: Cache | None,
+    cache: SharedCache | None,
     orders: IOrders,
     policies: Policies,
     hottest: Hottest,

@@ -30,7 +30,7 @@ from docxy.threads import Threads, in_own_thread
 from docxy.web.beside import Authority, Beside
 from docxy.web.guarded import Guarded
 from docxy.web.health import Health
-from docxy.web.redirect import Redirect
+from docxy.web.redirect import HTTPSRedirect
 from docxy.web.tls import TLSFactory
 
 RELOAD_INTERVAL = 60.0
@@ -40,7 +40,7 @@ OWN_INTERVAL = 1.0
 
 
 @frozen
-class Front:
+class TLSFront:
     """TLS in one process, and what answers beside it."""
 
     factory: IProtocolFactory
@@ -69,14 +69,14 @@ def make_front(
     services: MultiService,
     clock: IReactorTime,
     reactor: Any,
-) -> Front:
+) -> TLSFront:
     """Everything, wired into `services`.
 
     `perimeter`: the one in force; `pair`: None for plain HTTP, or while there is no certificate.
     """
-    redirect = Guarded(Redirect(public_url), perimeter, local=False)
+    redirect = Guarded(HTTPSRedirect(public_url), perimeter, local=False)
     if config.cert is None or config.key is None:
-        return Front(registry, None, None, [], lambda: True, redirect, None)
+        return TLSFront(registry, None, None, [], lambda: True, redirect, None)
     context = ReloadingContext(config.cert, config.key, pair)
     issuing = config.issuing
     interval = RELOAD_INTERVAL if issuing is None else OWN_INTERVAL
@@ -84,7 +84,7 @@ def make_front(
     reloads: list[Reload] = [context.reload]
     factory = TLSFactory(context, registry, reactor, context.is_ready)
     if issuing is None:
-        return Front(factory, context.expires, None, reloads, context.is_ready, redirect, None)
+        return TLSFront(factory, context.expires, None, reloads, context.is_ready, redirect, None)
     state = StateDirectory(issuing.state)
     threads = Threads(reactor, 1, "challenges")
     services.addService(threads)
@@ -118,7 +118,7 @@ def make_front(
         Guarded(health, perimeter, local=True),
         context.is_ready,
     )
-    return Front(factory, context.expires, standing, reloads, context.is_ready, beside, authority)
+    return TLSFront(factory, context.expires, standing, reloads, context.is_ready, beside, authority)
 
 
 def load_library(config: Config) -> None:

@@ -26,7 +26,7 @@ from docxy.addresses import Perimeter
 from docxy.broadcast import Broadcast
 from docxy.daemon.reloads import Reloaded
 from docxy.errors import Denied
-from docxy.pulls import Cache, Parts
+from docxy.pulls import Parts, SharedCache
 from docxy.routing import Router
 from docxy.settings.model import AccessSettings
 from docxy.settings.rules import Rules
@@ -64,7 +64,9 @@ def gate_of(parts: Parts, router: Router) -> IGate:
     return gate
 
 
-def token_keys(access: AccessSettings, cache: Cache | None, siblings: Siblings, clock: IReactorTime) -> ITokenKeys:
+def token_keys(
+    access: AccessSettings, cache: SharedCache | None, siblings: Siblings, clock: IReactorTime
+) -> ITokenKeys:
     """What tokens are signed with; processes that share a cache read each other's anyway."""
     if access.token_key_file is not None:
         return KeyFile(access.token_key_file, clock)

@@ -20,7 +20,7 @@ _WRITTEN = "%/:?@!$&'()*+,;=-._~"
 
 
 @frozen
-class Link:
+class HeaderLink:
     """One link: `<target>; rel="next"`."""
 
     target: str
@@ -31,7 +31,7 @@ class Link:
     """What the link starts from, where that is not the page it came with."""
 
 
-def parse(values: Iterable[str]) -> list[Link]:
+def parse(values: Iterable[str]) -> list[HeaderLink]:
     """Every link in these header values, in their order."""
     return [link for value in values for link in _parse_value(value)]
 
@@ -41,7 +41,7 @@ def next_page(values: Iterable[str]) -> str | None:
     return next((link.target for link in parse(values) if "next" in link.relations and link.anchor is None), None)
 
 
-def _parse_value(value: str) -> Iterator[Link]:
+def _parse_value(value: str) -> Iterator[HeaderLink]:
     position = 0
     while (target := _TARGET.match(value, position)) is not None:
         position = target.end()
@@ -52,7 +52,7 @@ def _parse_value(value: str) -> Iterator[Link]:
                 # The first of a name counts (section 3.3).
                 parameters.setdefault(name.lower(), _ESCAPED.sub(r"\1", quoted) if quoted is not None else plain or "")
             position = parameter.end()
-        yield Link(
+        yield HeaderLink(
             target.group(1).strip(), frozenset(parameters.get("rel", "").lower().split()), parameters.get("anchor")
         )
         if value[position:].lstrip()[:1] not in ("", ","):

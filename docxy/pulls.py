@@ -51,7 +51,7 @@ from docxy.pull.direct import DirectPull
 from docxy.pull.gates.gated import GatedPull
 from docxy.pull.gates.gates import Gates
 from docxy.pull.interfaces import IPull
-from docxy.pull.inventory import Inventory
+from docxy.pull.inventory import UpstreamInventory
 from docxy.pull.kept_manifests import KeptManifests
 from docxy.pull.listings import ListingCache
 from docxy.pull.manifests import ManifestCache
@@ -87,7 +87,7 @@ from docxy.upstream.tokens import OwnTokens, TokenService
 
 
 @frozen
-class Cache:
+class SharedCache:
     """What the pulls of all upstreams share."""
 
     store: IBlobStore
@@ -109,7 +109,7 @@ class Parts:
     config: Config
     public_url: str
     """Without a trailing slash."""
-    cache: Cache | None
+    cache: SharedCache | None
     """None: a pure proxy."""
     token_keys: ITokenKeys
     realms: Realms
@@ -255,7 +255,7 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
         away=away,
         listings=ListingCache(known, rights, rules, parts.seconds),
         prefetch=prefetch,
-        inventory=Inventory(cache.store, cache.recent, known),
+        inventory=UpstreamInventory(cache.store, cache.recent, known),
         history=known.history,
         remembering=Remembering(cache.store, config.history, parts.seconds),
     )
@@ -293,7 +293,7 @@ def make_paces(
     return (pace,)
 
 
-def _parallel(parts: Parts, cache: Cache, upstream: Upstream, calm: Callable[[], bool] | None) -> Parallel:
+def _parallel(parts: Parts, cache: SharedCache, upstream: Upstream, calm: Callable[[], bool] | None) -> Parallel:
     """What adds connections to those of one upstream's blobs; `calm`: see `ExtraConnections`."""
     each = parts.config.fetch_connections
     most = MOST_EXTRA * each

@@ -39,7 +39,7 @@ from docxy.settings.model import Upstream
 _HOSTLIKE = re.compile(r"[a-z0-9.-]+\.[a-z0-9-]+(?::\d+)?|[a-z0-9.-]+:\d+|localhost")
 
 
-class Kind(enum.Enum):
+class EndpointKind(enum.Enum):
     """What an endpoint offers."""
 
     PING = "ping"
@@ -55,7 +55,7 @@ class Target:
     """One endpoint of one upstream."""
 
     upstream: Upstream
-    kind: Kind
+    kind: EndpointKind
     repository: str = ""
     """As the upstream calls it: without our prefix, with `library/` where it belongs."""
     reference: str = ""
@@ -142,9 +142,9 @@ class Router:
         if not is_prefixed and self._is_elsewhere(segments, upstream):
             raise self._unknown(segments[0])
         if not segments:
-            return Target(upstream, Kind.PING, named=named is not None, as_of=as_of)
+            return Target(upstream, EndpointKind.PING, named=named is not None, as_of=as_of)
         if segments == ["_catalog"]:
-            return Target(upstream, Kind.CATALOG, named=named is not None, as_of=as_of)
+            return Target(upstream, EndpointKind.CATALOG, named=named is not None, as_of=as_of)
         kind, name, reference = _endpoint(segments)
         return Target(upstream, kind, self.repository(upstream, name), reference, named is not None, as_of)
 
@@ -321,12 +321,12 @@ def _segments(path: str) -> list[str]:
     return decoded
 
 
-def _endpoint(segments: Sequence[str]) -> tuple[Kind, str, str]:
+def _endpoint(segments: Sequence[str]) -> tuple[EndpointKind, str, str]:
     """Kind, name and reference of `<name>/<kind>/<reference>`."""
     if len(segments) >= 3:
         name, kind, reference = "/".join(segments[:-2]), segments[-2], segments[-1]
         if kind == "tags" and reference == "list":
-            return Kind.TAGS, name, ""
+            return EndpointKind.TAGS, name, ""
         if kind in ("manifests", "blobs", "referrers") and reference:
-            return Kind(kind), name, reference
+            return EndpointKind(kind), name, reference
     raise NotFound("nothing is here; see the endpoints of the OCI distribution specification")

@@ -186,12 +186,12 @@ class ObjectArchive(Service):
 
         return await self._told(f"read {digest}", work())
 
-    async def part(self, digest: Digest, first: int, stop: int) -> Part:
+    async def part(self, digest: Digest, first: int, stop: int) -> RangeReader:
         """A range of a blob, on its way.  Raises what obstore does."""
         store = self._open_clients.reading
         return await self._do(self._readers.in_thread, _part, store, _key(digest), first, stop)
 
-    async def piece(self, part: Part) -> bytes:
+    async def piece(self, part: RangeReader) -> bytes:
         """The next bytes; none at the part's end.  Raises what obstore does, TimeoutError."""
         return await self._do(self._readers.in_thread, part.next).addTimeout(PIECE_WITHIN, self._clock)
 
@@ -239,7 +239,7 @@ class ObjectArchive(Service):
 
 
 @define
-class Part:
+class RangeReader:
     """A range of a blob that is being read.  Only one thread may be in `next` at a time."""
 
     size: int
@@ -253,9 +253,9 @@ class Part:
         return bytes(next(self._stream, b""))
 
 
-def _part(store: Any, key: str, first: int, stop: int) -> Part:
+def _part(store: Any, key: str, first: int, stop: int) -> RangeReader:
     found = get(store, key, options={"range": (first, stop)})
-    return Part(int(found.meta["size"]), int(found.range[1]), iter(found.stream(min_chunk_size=PIECE)))
+    return RangeReader(int(found.meta["size"]), int(found.range[1]), iter(found.stream(min_chunk_size=PIECE)))
 
 
 def _link(clients: Clients, key: str) -> Link:
@@ -272,12 +272,14 @@ def _record(store: Any, name: str) -> bytes | None:
 class _Body:
     """A blob's bytes, range by range; a range that breaks off is asked for again, from the byte where it did."""
 
-    def __init__(self, archive: ObjectArchive, digest: Digest, first: int, part: Part, clock: IReactorTime) -> None:
+    def __init__(
+        self, archive: ObjectArchive, digest: Digest, first: int, part: RangeReader, clock: IReactorTime
+    ) -> None:
         self._archive = archive
         self._digest = digest
         self._position = first
         self._size = part.size
-        self._part: Part | None = part
+        self._part: RangeReader | None = part
         self._clock = clock
         self._closed = False
 

@@ -84,7 +84,7 @@ class Answer:
 
 
 @define
-class Puller:
+class PullingClient:
     """One client at docxy."""
 
     url: str
@@ -232,7 +232,7 @@ def as_clients(url: str, default: str, image: ImageName, token: Callable[[], str
         if client.hub_only and not image.upstream == default == HUB:
             continue
         what = f"as {client.name}"
-        puller = Puller(url, client, token())
+        puller = PullingClient(url, client, token())
         begun = time.monotonic()
         try:
             puller.pull(image)

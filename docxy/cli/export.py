@@ -22,7 +22,7 @@ from docxy.cli.screen import clean, console
 from docxy.names import Digest
 from docxy.observe.verdict import amount
 from docxy.pull.archive.tar import BLOCK, entry_of
-from docxy.steward.archive import ArchiveError, open_archive
+from docxy.steward.archive import ArchiveFileError, open_archive
 from docxy.steward.lines import Line, progress
 
 _PIECE = 1 << 20
@@ -70,7 +70,7 @@ def export(
         raise click.UsageError("--url: write it with its scheme, as https://mirror.example")
     try:
         known = {digest for path in before for digest in open_archive(path).digests()}
-    except ArchiveError as error:
+    except ArchiveFileError as error:
         raise Failure(str(error)) from None
     if before and not known:
         raise Failure(f"{', '.join(before)}: no layer is named by its digest there; export it anew with docxy")

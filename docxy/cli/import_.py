@@ -25,10 +25,10 @@ from docxy.observe.verdict import amount
 from docxy.settings.image_names import IRegistry
 from docxy.settings.load import cache_directory, load
 from docxy.settings.model import ConfigError
-from docxy.steward.archive import ArchiveError, Opened, open_archive
+from docxy.steward.archive import ArchiveFileError, OpenedArchive, open_archive
 from docxy.steward.importing import Import, Place
 from docxy.steward.inline import beside, steps
-from docxy.steward.layout import Found, images
+from docxy.steward.layout import ArchivedImage, images
 from docxy.steward.lines import Line
 from docxy.storage.shares import USUAL, Shares
 
@@ -66,7 +66,7 @@ def import_(
     try:
         archive = open_archive(file)
         found = [(image, _places(image, name, upstreams)) for image in images(archive)]
-    except ArchiveError as error:
+    except ArchiveFileError as error:
         raise Failure(str(error)) from None
     if name is not None and len(found) != 1:
         raise click.UsageError(f"--as: {file} has {len(found)} images")
@@ -110,7 +110,7 @@ def _target(directory: str | None, socket: str | None) -> tuple[Sequence[IRegist
     return known, where, size or _UNBOUNDED, shares
 
 
-def _places(image: Found, name: str | None, upstreams: Sequence[IRegistry]) -> list[Place]:
+def _places(image: ArchivedImage, name: str | None, upstreams: Sequence[IRegistry]) -> list[Place]:
     """Where an image goes: under its names, as far as their registries are mirrored."""
     places = []
     for text in image.names if name is None else (name,):
@@ -129,7 +129,11 @@ def _places(image: Found, name: str | None, upstreams: Sequence[IRegistry]) -> l
 
 
 def _lines(
-    directory: str, budget: int, shares: Shares, archive: Opened, found: Sequence[tuple[Found, Sequence[Place]]]
+    directory: str,
+    budget: int,
+    shares: Shares,
+    archive: OpenedArchive,
+    found: Sequence[tuple[ArchivedImage, Sequence[Place]]],
 ) -> Iterator[Line]:
     """What the import says.  Raises Failure."""
     named = [(image, places) for image, places in found if places]
@@ -139,7 +143,7 @@ def _lines(
             yield from steps(Import(store, catalog, archive, budget).run(named))
     except RegistryError as error:
         raise Failure(error.message) from None
-    except ArchiveError as error:
+    except ArchiveFileError as error:
         raise Failure(str(error)) from None
 
 
@@ -154,7 +158,7 @@ def _become_owner(directory: str) -> None:
         os.setuid(owner.st_uid)
 
 
-def _show_names(found: Sequence[tuple[Found, Sequence[Place]]], as_json: bool) -> None:
+def _show_names(found: Sequence[tuple[ArchivedImage, Sequence[Place]]], as_json: bool) -> None:
     rows = [{"names": [place.name for place in places], "digest": str(image.root.digest)} for image, places in found]
     if as_json:
         print_json({"images": rows})

@@ -103,7 +103,7 @@ class Archiving(Service):
 
 
 @frozen
-class Behind:
+class ProcessArchive:
     """What one process has of an archive."""
 
     calm: CalmArchive
@@ -123,13 +123,13 @@ def archive_behind(
     clock: IReactorTime,
     seconds: Callable[[], float],
     reactor: Any,
-) -> Behind:
+) -> ProcessArchive:
     """What is behind a cache; `first`: whether this process puts, and tells of what is in the cache."""
     calm = CalmArchive(archive.archive, clock)
     links = None if settings.redirect is Redirect.NEVER else Links(calm, clock)
     putting = Putting(calm, store, ledger, settings.puts, clock) if first else None
     marking = Marking(calm, ledger if first else None, links, seconds)
-    return Behind(calm, putting, links, Archiving(archive.service, calm, putting, marking, links, reactor))
+    return ProcessArchive(calm, putting, links, Archiving(archive.service, calm, putting, marking, links, reactor))
 
 
 def state_of(calm: CalmArchive, putting: Putting | None) -> dict[str, Any]:

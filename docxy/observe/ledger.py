@@ -43,7 +43,7 @@ class Spender:
     count: int
 
 
-class Ledger:
+class QuotaLedger:
     """Charges of all upstreams."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:

@@ -31,7 +31,7 @@ from docxy.observe.archive_state import merged
 from docxy.observe.exchange import CHARGES, FETCH, Exchange
 from docxy.observe.exemplars import Exemplars
 from docxy.observe.journal import Journal, Pull, nameless, to_json
-from docxy.observe.ledger import Charge, Ledger
+from docxy.observe.ledger import Charge, QuotaLedger
 from docxy.observe.recorder import Dropped
 from docxy.observe.traffic import Share, Traffic
 from docxy.observe.verdict import verdict, words
@@ -114,7 +114,7 @@ class ReadModel:
         """The last one of each blob, by its digest."""
         self.journal = Journal(seconds, finished, names=names)
         self.traffic = Traffic(seconds)
-        self.ledger = Ledger(seconds)
+        self.ledger = QuotaLedger(seconds)
         self.exemplars = Exemplars()
         self.alerts = Alerts(seconds)
         self._states: dict[int, Mapping[str, Any]] = {}

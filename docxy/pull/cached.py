@@ -23,7 +23,7 @@ from docxy.pull.cache_status import MISS, CacheStatus
 from docxy.pull.caller import Caller
 from docxy.pull.cooldown import Cooled
 from docxy.pull.interfaces import CachedTag, IPull, PulledBlob, PulledListing, PulledManifest, TagChange
-from docxy.pull.inventory import Inventory
+from docxy.pull.inventory import UpstreamInventory
 from docxy.pull.listings import ListingCache
 from docxy.pull.manifests import ManifestCache
 from docxy.pull.prefetch import Prefetch
@@ -54,7 +54,7 @@ class CachedPull:
     """None: clients get every blob from docxy."""
     listings: ListingCache
     prefetch: Prefetch | None
-    inventory: Inventory
+    inventory: UpstreamInventory
     history: IHistory
     remembering: Remembering
 

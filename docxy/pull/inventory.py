@@ -26,7 +26,7 @@ _LARGEST_CONFIG = 1 << 20
 """Bytes."""
 
 
-class Inventory:
+class UpstreamInventory:
     """Of one upstream."""
 
     def __init__(self, store: IBlobStore, recent: MemoryCache, known: UpstreamCatalog) -> None:

@@ -33,7 +33,7 @@ PAGE_OF_TAGS, MOST_PAGES = 1000, 20
 Told = dict[str, Any]
 
 
-class Warming:
+class Warmer:
     """Answers the steward."""
 
     def __init__(self, router: Router, pulls: Mapping[str, IPull]) -> None:

@@ -35,7 +35,7 @@ _WRONG_HEADS = (ValueError, OverflowError, RecursionError)
 """What tarfile raises for numbers that are none, and for heads that follow each other without an end."""
 
 
-class ArchiveError(Exception):
+class ArchiveFileError(Exception):
     """The archive cannot be used; the message names it and says why."""
 
 
@@ -51,7 +51,7 @@ class Archive(Protocol):
         """A file of it.  Raises ArchiveError."""
 
 
-class Opened:
+class OpenedArchive:
     """An archive, and what is in it."""
 
     def __init__(self, archive: Archive) -> None:
@@ -64,7 +64,9 @@ class Opened:
         if name not in self.sizes:
             return b""
         if self.sizes[name] > LARGEST_DOCUMENT:
-            raise ArchiveError(f"{self.path}: {name} has {self.sizes[name]} bytes, which no document of an image has")
+            raise ArchiveFileError(
+                f"{self.path}: {name} has {self.sizes[name]} bytes, which no document of an image has"
+            )
         with self.open(name) as file:
             return file.read(LARGEST_DOCUMENT)
 
@@ -94,7 +96,7 @@ class _Tar:
     def __init__(self, path: str) -> None:
         self.path = path
         with _explained(path, *_WRONG_HEADS):
-            file: Any = _Bounded(_unpacked(path))  # enough of a file for tarfile
+            file: Any = _BoundedBytes(_unpacked(path))  # enough of a file for tarfile
             self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (it stays open as long as the command runs)
 
     def sizes(self) -> Mapping[str, int]:
@@ -103,7 +105,7 @@ class _Tar:
             for member in self._tar:
                 members.append(member)
                 if len(members) > MOST_FILES:
-                    raise ArchiveError(f"{self.path} has more than {MOST_FILES} files")
+                    raise ArchiveFileError(f"{self.path} has more than {MOST_FILES} files")
         found = {os.path.normpath(member.name): member.size for member in members if _is_plain(member)}
         # docker save once wrote a layer that came twice as a link.
         for member in members:
@@ -120,10 +122,10 @@ class _Tar:
                 continue
             if file is not None:
                 return file
-        raise ArchiveError(f"{self.path}: {name} cannot be read")
+        raise ArchiveFileError(f"{self.path}: {name} cannot be read")
 
 
-class _Bounded:
+class _BoundedBytes:
     """Bytes of a tar; tarfile reads a head in one go, and its length is whatever the archive says."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -176,10 +178,10 @@ class _Directory:
         return open(os.path.join(self.path, name), "rb")
 
 
-def open_archive(path: str) -> Opened:
+def open_archive(path: str) -> OpenedArchive:
     """A tar, perhaps compressed, or the directory of an OCI layout.  Raises ArchiveError."""
     with _explained(path):
-        return Opened(_Directory(path) if os.path.isdir(path) else _Tar(path))
+        return OpenedArchive(_Directory(path) if os.path.isdir(path) else _Tar(path))
 
 
 @contextmanager
@@ -188,13 +190,13 @@ def _explained(path: str, *wrong: type[Exception]) -> Iterator[None]:
     damaged: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, *wrong)
     try:
         yield
-    except ArchiveError:
+    except ArchiveFileError:
         raise
     except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror or error}") from None
+        raise ArchiveFileError(f"{path}: {error.strerror or error}") from None
     except damaged as error:
         why = str(error).partition(":")[0]
-        raise ArchiveError(f"{path} is no tar of images, or is cut off or damaged: {why}") from None
+        raise ArchiveFileError(f"{path} is no tar of images, or is cut off or damaged: {why}") from None
 
 
 def _linked(member: tarfile.TarInfo, sizes: Mapping[str, int]) -> int:

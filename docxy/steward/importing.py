@@ -17,8 +17,8 @@ from attrs import define, field, frozen
 from docxy.catalog.interfaces import ICatalog
 from docxy.content import Manifest, complete
 from docxy.names import INDEX_TYPES, Descriptor, Digest, Tag
-from docxy.steward.archive import Opened
-from docxy.steward.layout import Found
+from docxy.steward.archive import OpenedArchive
+from docxy.steward.layout import ArchivedImage
 from docxy.steward.lines import Failed, Line, done, item, progress
 from docxy.storage.interfaces import DigestMismatch, IBlobStore, NoSpace, State, StorageError
 
@@ -57,17 +57,17 @@ class _Parts:
 class Import:
     """One archive on its way into one cache."""
 
-    def __init__(self, store: IBlobStore, catalog: ICatalog, archive: Opened, budget: int) -> None:
+    def __init__(self, store: IBlobStore, catalog: ICatalog, archive: OpenedArchive, budget: int) -> None:
         """`budget`: bytes that the cache may take."""
         self._store = store
         self._catalog = catalog
         self._archive = archive
         self._budget = budget
 
-    async def run(self, images: Sequence[tuple[Found, Sequence[Place]]]) -> AsyncGenerator[Line, None]:
+    async def run(self, images: Sequence[tuple[ArchivedImage, Sequence[Place]]]) -> AsyncGenerator[Line, None]:
         """Raises Failed, ArchiveError.  An image that lacks something is said to, and is not shown."""
         found = [(image, places, await self._parts(image)) for image, places in images]
-        wanted: dict[Digest, tuple[Found, int]] = {}
+        wanted: dict[Digest, tuple[ArchivedImage, int]] = {}
         for image, _, parts in found:
             sizes = {digest: manifest.size for digest, manifest in parts.manifests.items()}
             sizes |= {digest: blob.size for digest, blob in parts.blobs.items()}
@@ -107,7 +107,7 @@ class Import:
         await self._catalog.flushed()
         yield done(count=len(found), incomplete=incomplete, new_blobs=len(wanted), new_bytes=total)
 
-    def _show(self, places: Sequence[Place], image: Found, parts: _Parts) -> None:
+    def _show(self, places: Sequence[Place], image: ArchivedImage, parts: _Parts) -> None:
         for place in places:
             known = self._catalog.upstream(place.upstream)
             for digest in parts.blobs:
@@ -118,7 +118,7 @@ class Import:
                 root = parts.manifests[image.root.digest]
                 known.tags.keep(place.repository, place.tag.name, root.digest, root.media_type, root.size)
 
-    async def _parts(self, image: Found) -> _Parts:
+    async def _parts(self, image: ArchivedImage) -> _Parts:
         """Raises Failed for what is no image."""
         parts = _Parts()
         todo = [(image.root, _DEEPEST)]
@@ -143,7 +143,7 @@ class Import:
                 parts.blobs.update((each.digest, each) for each in below)
         return parts
 
-    async def _document(self, image: Found, digest: Digest) -> bytes | None:
+    async def _document(self, image: ArchivedImage, digest: Digest) -> bytes | None:
         """A manifest, from the archive or the cache; None where neither has it."""
         if digest in image.made:
             return image.made[digest]
@@ -168,14 +168,14 @@ class Import:
         body = b"".join(pieces)
         return body if Digest.of(body, digest.algorithm) == digest else None
 
-    def _size(self, image: Found, digest: Digest) -> int | None:
+    def _size(self, image: ArchivedImage, digest: Digest) -> int | None:
         """Bytes of it in the archive; None where it is not there."""
         if digest in image.made:
             return len(image.made[digest])
         name = image.files.get(digest) or self._archive.blob(digest)
         return None if name is None else self._archive.sizes[name]
 
-    async def _write(self, image: Found, digest: Digest, size: int) -> AsyncGenerator[int, None]:
+    async def _write(self, image: ArchivedImage, digest: Digest, size: int) -> AsyncGenerator[int, None]:
         """One blob into the store; yields how many bytes of it are there."""
         if digest in image.made:
             async for count in self._fill(BytesIO(image.made[digest]), digest, size):

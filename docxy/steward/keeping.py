@@ -45,7 +45,7 @@ NOT_FOUND = 404
 
 
 @define
-class Rule:
+class KeptRule:
     """What is remembered of one rule."""
 
     ran: float = 0.0
@@ -126,7 +126,7 @@ class Keeper:
         known = remembered(steward)
         now = steward.clock.seconds()
         for keep in keeps:
-            rule = known.setdefault(str(keep), Rule())
+            rule = known.setdefault(str(keep), KeptRule())
             here = self._local(now)
             is_quiet = keep.quiet is None or keep.quiet.holds(here.tm_hour * 60 + here.tm_min)
             # A time that lies ahead is one that was noted before the clock was set back.
@@ -149,11 +149,11 @@ class Keeper:
                 _remember(steward, {str(each): known[str(each)] for each in keeps if str(each) in known})
         self._count([known[str(each)] for each in keeps])
 
-    def _count(self, rules: Sequence[Rule]) -> None:
+    def _count(self, rules: Sequence[KeptRule]) -> None:
         images = {image for rule in rules for image in rule.images}
         self._counted(len(images), len({image for rule in rules for image in rule.gone} & images))
 
-    async def _refresh(self, steward: Steward, keep: Keep, rule: Rule) -> Round:
+    async def _refresh(self, steward: Steward, keep: Keep, rule: KeptRule) -> Round:
         """One rule: its images, as far as they can be had."""
         kept = fetched = failed = troubled = 0
         before, rule.images = rule.images, {}
@@ -190,7 +190,7 @@ class Keeper:
             raise Unanswered(warming.outcome.error)
         return warming.outcome
 
-    def _gone(self, steward: Steward, rule: Rule, image: str) -> None:
+    def _gone(self, steward: Steward, rule: KeptRule, image: str) -> None:
         if image not in rule.gone:
             rule.gone[image] = steward.clock.seconds()
             self._log.warn("{image} is gone from its registry; what is cached of it stays", image=image)
@@ -271,18 +271,19 @@ async def _below(steward: Steward, digest: Digest) -> list[str]:
     return []
 
 
-def remembered(steward: Steward) -> dict[str, Rule]:
+def remembered(steward: Steward) -> dict[str, KeptRule]:
     """What was kept, by rule."""
     try:
         told: Mapping[str, Any] = json.loads(steward.catalog.facts.get(FACT) or "{}")
         return {
-            str(name): Rule(float(each["ran"]), dict(each["images"]), dict(each["gone"])) for name, each in told.items()
+            str(name): KeptRule(float(each["ran"]), dict(each["images"]), dict(each["gone"]))
+            for name, each in told.items()
         }
     except (ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 
-def _remember(steward: Steward, rules: Mapping[str, Rule]) -> None:
+def _remember(steward: Steward, rules: Mapping[str, KeptRule]) -> None:
     left = MOST_KEPT
     told = {}
     for name, rule in rules.items():

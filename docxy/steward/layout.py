@@ -16,7 +16,7 @@ from docxy.content import descriptor_of, parse_object
 from docxy.errors import RegistryError
 from docxy.names import DOCKER_MANIFEST, INDEX_TYPES, MANIFEST_TYPES, Descriptor, Digest
 from docxy.pull.archive.plan import NAME, REF
-from docxy.steward.archive import ArchiveError, Opened
+from docxy.steward.archive import ArchiveFileError, OpenedArchive
 
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 
 
 @frozen
-class Found:
+class ArchivedImage:
     """One image of an archive."""
 
     root: Descriptor
@@ -38,7 +38,7 @@ class Found:
     """Blobs whose files are not named by their digest."""
 
 
-def images(archive: Opened) -> list[Found]:
+def images(archive: OpenedArchive) -> list[ArchivedImage]:
     """The images of an archive.  Raises ArchiveError."""
     loadable = _loadable(archive)
     index = parse_object(archive.document("index.json"))
@@ -48,22 +48,22 @@ def images(archive: Opened) -> list[Found]:
     else:
         found = [_of_docker(archive, entry) for entry in loadable]
     if not found:
-        raise ArchiveError(f"{archive.path} holds no image: it has no index.json or manifest.json that names one")
+        raise ArchiveFileError(f"{archive.path} holds no image: it has no index.json or manifest.json that names one")
     return found
 
 
-def _of_layout(archive: Opened, entry: object, loadable: list[dict[str, object]]) -> Found:
+def _of_layout(archive: OpenedArchive, entry: object, loadable: list[dict[str, object]]) -> ArchivedImage:
     root = descriptor_of(entry)
     if root is None or root.media_type not in INDEX_TYPES | MANIFEST_TYPES:
-        raise ArchiveError(f"{archive.path}: index.json names what is no image of today: {str(entry)[:200]!a}")
+        raise ArchiveFileError(f"{archive.path}: index.json names what is no image of today: {str(entry)[:200]!a}")
     annotations = entry.get("annotations") if isinstance(entry, dict) else None
     said = annotations if isinstance(annotations, dict) else {}
     # Some tools write the full name where the specification has the tag alone.
     names = [name for name in (said.get(NAME), said.get(REF)) if isinstance(name, str) and ("/" in name or ":" in name)]
-    return Found(root, tuple(names[:1]) or _repo_tags(archive, root, loadable), {}, {})
+    return ArchivedImage(root, tuple(names[:1]) or _repo_tags(archive, root, loadable), {}, {})
 
 
-def _repo_tags(archive: Opened, root: Descriptor, loadable: list[dict[str, object]]) -> tuple[str, ...]:
+def _repo_tags(archive: OpenedArchive, root: Descriptor, loadable: list[dict[str, object]]) -> tuple[str, ...]:
     """The names that docker's own file has for a manifest: it knows images by their config."""
     manifest = parse_object(archive.document(archive.blob(root.digest) or "")) or {}
     config = descriptor_of(manifest.get("config"))
@@ -71,11 +71,11 @@ def _repo_tags(archive: Opened, root: Descriptor, loadable: list[dict[str, objec
     return next((_tags(entry) for entry in loadable if path is not None and entry.get("Config") == path), ())
 
 
-def _loadable(archive: Opened) -> list[dict[str, object]]:
+def _loadable(archive: OpenedArchive) -> list[dict[str, object]]:
     try:
         entries = json.loads(archive.document("manifest.json") or b"[]")
     except (ValueError, RecursionError):
-        raise ArchiveError(f"{archive.path}: manifest.json is no JSON") from None
+        raise ArchiveFileError(f"{archive.path}: manifest.json is no JSON") from None
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
@@ -84,14 +84,14 @@ def _tags(entry: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
 
 
-def _of_docker(archive: Opened, entry: Mapping[str, object]) -> Found:
+def _of_docker(archive: OpenedArchive, entry: Mapping[str, object]) -> ArchivedImage:
     path = str(entry.get("Config"))
     data = archive.document(path)
     config = Digest.of(data)
     parsed = parse_object(data)
     layers = entry.get("Layers")
     if parsed is None or not isinstance(layers, list):
-        raise ArchiveError(f"{archive.path}: the config {path[:200]!a} of manifest.json is not there, or is none")
+        raise ArchiveFileError(f"{archive.path}: the config {path[:200]!a} of manifest.json is not there, or is none")
     files = {config: path}
     descriptors = []
     for digest, kind, name in _layers(archive, parsed, [str(layer) for layer in layers]):
@@ -105,18 +105,20 @@ def _of_docker(archive: Opened, entry: Mapping[str, object]) -> Found:
     }
     body = json.dumps(manifest, separators=(",", ":")).encode("ascii")
     root = Descriptor(DOCKER_MANIFEST, Digest.of(body), len(body))
-    return Found(root, _tags(entry), {root.digest: body}, files)
+    return ArchivedImage(root, _tags(entry), {root.digest: body}, files)
 
 
-def _layers(archive: Opened, config: Mapping[str, object], names: list[str]) -> Iterator[tuple[Digest, str, str]]:
+def _layers(
+    archive: OpenedArchive, config: Mapping[str, object], names: list[str]
+) -> Iterator[tuple[Digest, str, str]]:
     """Digest, media type and file of each layer."""
     rootfs = config.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or len(ids) != len(names):
-        raise ArchiveError(f"{archive.path}: a config and manifest.json do not have the same layers")
+        raise ArchiveFileError(f"{archive.path}: a config and manifest.json do not have the same layers")
     for told, name in zip(ids, names, strict=True):
         if name not in archive.sizes:
-            raise ArchiveError(f"{archive.path}: the layer {name[:200]!a} is not there")
+            raise ArchiveFileError(f"{archive.path}: the layer {name[:200]!a} is not there")
         with archive.open(name) as file:
             head = file.read(2)
             if head == _GZIP:
@@ -130,8 +132,8 @@ def _layers(archive: Opened, config: Mapping[str, object], names: list[str]) -> 
                 yield _digest(archive, told), _LAYER, name
 
 
-def _digest(archive: Opened, told: object) -> Digest:
+def _digest(archive: OpenedArchive, told: object) -> Digest:
     try:
         return Digest.parse(str(told))
     except RegistryError as error:
-        raise ArchiveError(f"{archive.path}: a config names a layer that cannot be: {error}") from None
+        raise ArchiveFileError(f"{archive.path}: a config names a layer that cannot be: {error}") from None

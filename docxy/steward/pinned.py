@@ -10,7 +10,7 @@ from docxy.steward.orders import stands
 from docxy.steward.steward import Steward
 
 
-class Pinned:
+class StandingPins:
     """The pins of a cache, at one moment."""
 
     def __init__(self, steward: Steward) -> None:

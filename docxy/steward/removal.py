@@ -15,7 +15,7 @@ from docxy.catalog.behind import Broken
 from docxy.names import Digest
 from docxy.steward.inventory import Inventory, Root, Taking
 from docxy.steward.lines import Arguments, Failed, Line, Lines, done, item, progress
-from docxy.steward.pinned import Pinned
+from docxy.steward.pinned import StandingPins
 from docxy.steward.steward import Steward
 from docxy.steward.usage import chosen
 from docxy.storage.interfaces import StorageError
@@ -40,7 +40,7 @@ async def rm(steward: Steward, arguments: Arguments) -> Lines:
         yield line
     inventory = taking.inventory
     roots = await chosen(steward, inventory, texts)
-    pins = Pinned(steward)
+    pins = StandingPins(steward)
     for root in roots:
         if (why := pins.why(root)) is not None:
             raise Failed(f"{root.image} is pinned: {why}")
@@ -69,7 +69,7 @@ async def gc(steward: Steward, arguments: Arguments) -> Lines:
     inventory, now = taking.inventory, steward.clock.seconds()
     before = now - (UNTAGGED if untagged is None else untagged)
     tags_before = None if unused is None else now - unused
-    pins = Pinned(steward)
+    pins = StandingPins(steward)
     old = [
         root
         for root in inventory.roots

@@ -75,7 +75,7 @@ class Claim:
 
 
 @frozen
-class Found:
+class FoundBlob:
     """A blob that is committed, or that somebody else fills."""
 
     view: int
@@ -94,7 +94,7 @@ class IKept(Protocol):
     def trusted(self) -> int: ...
 
 
-def join(tree: Tree, digest: Digest, kept: Callable[[Digest], IKept]) -> Claim | Found:
+def join(tree: Tree, digest: Digest, kept: Callable[[Digest], IKept]) -> Claim | FoundBlob:
     """Find a blob wherever it is in its life, or own its fill.  Raises StorageError.
 
     `kept` says what is known of an interrupted fill; bytes that are not to be trusted are thrown away.
@@ -132,12 +132,12 @@ def join(tree: Tree, digest: Digest, kept: Callable[[Digest], IKept]) -> Claim |
             if claimed is not None:
                 return claimed
             os.close(owner)
-        return Found(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), None)
+        return FoundBlob(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), None)
 
 
-def _found(committed: int) -> Found:
+def _found(committed: int) -> FoundBlob:
     try:
-        return Found(committed, os.fstat(committed).st_size)
+        return FoundBlob(committed, os.fstat(committed).st_size)
     except OSError:
         os.close(committed)
         raise

@@ -24,7 +24,7 @@ PORTIONS = 40
 
 
 @define(eq=False)
-class _Account:
+class _Paid:
     """What one blob has paid for."""
 
     credit: int = 0
@@ -55,20 +55,20 @@ class Pace:
         self._name = name
         self._slots = slots
         self._clock = clock
-        self._accounts: WeakValueDictionary[str, _Account] = WeakValueDictionary()
+        self._accounts: WeakValueDictionary[str, _Paid] = WeakValueDictionary()
         self._taken: dict[_Portion, IDelayedCall] = {}
         self._stopped = False
         self._late = 0.0
         """Seconds that portions lasted longer than they should have, and that the next one lasts less."""
 
-    def account(self, blob: str) -> _Account:
+    def account(self, blob: str) -> _Paid:
         """That of one blob, for all who fetch it in this process."""
         account = self._accounts.get(blob)
         if account is None:
-            account = self._accounts[blob] = _Account()
+            account = self._accounts[blob] = _Paid()
         return account
 
-    async def pay(self, account: _Account, count: int) -> None:
+    async def pay(self, account: _Paid, count: int) -> None:
         """Returns when `count` more bytes are paid for."""
         account.credit -= count
         if account.credit >= 0 or self._stopped:

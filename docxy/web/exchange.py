@@ -10,10 +10,10 @@ from collections.abc import Callable
 from docxy.observe.exchange import CHARGES, TOKEN, Exchange, clipped
 from docxy.observe.metrics import cache_word
 from docxy.observe.trail import Fetched
-from docxy.routing import Kind
+from docxy.routing import EndpointKind
 from docxy.web.request import Request
 
-KINDS = (Kind.MANIFESTS, Kind.BLOBS)
+KINDS = (EndpointKind.MANIFESTS, EndpointKind.BLOBS)
 """What pulls are made of."""
 _FROM_CACHE = ("hit", "stale", "negative", "pass")
 _NOTICED = 0.001
@@ -46,7 +46,7 @@ def exchange_of(request: Request, address: str, now: Callable[[], float], epoch:
     first = None if request.headed is None else max(0.0, request.headed - request.started)
     fetched = request.fetched
     waits = {name: round(waited, 4) for name, waited in _waits(request, cache, seconds, first).items()}
-    is_blob = target.kind is Kind.BLOBS
+    is_blob = target.kind is EndpointKind.BLOBS
     received = 0
     if request.code < 400 and cache in ("miss", "bypass") and request.method != b"HEAD":
         received = (request.size or request.sentLength) if fetched is None else fetched.received

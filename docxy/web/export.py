@@ -23,7 +23,7 @@ from docxy.pull.archive.puller import Puller
 from docxy.pull.cache_status import HIT
 from docxy.pull.interfaces import IPull, PulledBlob
 from docxy.ranges import Span
-from docxy.routing import Kind, Named, Router, Target, check_permitted
+from docxy.routing import EndpointKind, Named, Router, Target, check_permitted
 from docxy.web.answers import LOGIN
 from docxy.web.conditions import asked_range, not_modified
 from docxy.web.large_answers import LargeAnswers
@@ -123,7 +123,7 @@ class Export:
         """Raises RegistryError."""
         first = images[0]
         request.about = (first.upstream.name, "export")
-        request.target = Target(first.upstream, Kind.MANIFESTS, first.repository, str(first.reference), True)
+        request.target = Target(first.upstream, EndpointKind.MANIFESTS, first.repository, str(first.reference), True)
         authorization = None if self._gate.asks else request.getHeader("Authorization")
         if authorization is not None and len({image.upstream.name for image in images}) > 1:
             raise BadRequest("a login is for one registry: export the images of each registry by themselves")

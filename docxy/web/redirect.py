@@ -37,7 +37,7 @@ def location(public_url: str, uri: bytes) -> str | None:
     return public_url + quote(uri.partition(b"#")[0], safe=_SAFE)
 
 
-class Redirect(Resource):
+class HTTPSRedirect(Resource):
     """301 for GET and HEAD; 308, which keeps method and body, for the rest."""
 
     isLeaf = True

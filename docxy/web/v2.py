@@ -18,7 +18,7 @@ from docxy.errors import NotFound, RegistryError, Unsupported
 from docxy.observe.tracing import ITracer
 from docxy.pull.cache_status import telling
 from docxy.pull.interfaces import IPull
-from docxy.routing import Kind, Router, not_permitted, permitted
+from docxy.routing import EndpointKind, Router, not_permitted, permitted
 from docxy.web.asked import Asked, Location
 from docxy.web.blobs import serve_blob
 from docxy.web.large_answers import LargeAnswers
@@ -100,7 +100,7 @@ class V2(Resource):
                 raise
             # What is wrong with the request itself was found here, not in a cache or behind one.
             told = error.status in (400, 416) or any(name == "Cache-Status" for name, _ in error.headers)
-            status = () if told or target.kind is Kind.PING else telling(pull.unanswered)
+            status = () if told or target.kind is EndpointKind.PING else telling(pull.unanswered)
             error.headers = (*error.headers, *status, *at.headers)
             raise
 
@@ -116,16 +116,16 @@ class V2(Resource):
 
     async def _serve(self, asked: Asked) -> None:
         kind, sender = asked.at.target.kind, self._sender
-        if kind is Kind.MANIFESTS:
+        if kind is EndpointKind.MANIFESTS:
             await serve_manifest(asked, sender, self._indexes)
-        elif kind is Kind.BLOBS:
+        elif kind is EndpointKind.BLOBS:
             await serve_blob(asked, sender)
-        elif kind is Kind.PING:
+        elif kind is EndpointKind.PING:
             await asked.pull.ping(asked.authorization)
             asked.request.answer(200, asked.headers(("Content-Type", "application/json")), b"{}")
-        elif kind is Kind.TAGS:
+        elif kind is EndpointKind.TAGS:
             await serve_tags(asked, sender)
-        elif kind is Kind.REFERRERS:
+        elif kind is EndpointKind.REFERRERS:
             await serve_referrers(asked, sender)
         elif self._repositories is not None:
             await self._repositories.serve(asked, sender)

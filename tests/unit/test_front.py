@@ -36,7 +36,7 @@ class FrontTests(SynchronousTestCase):
     def sent(self, topic: str, facts: str) -> None:
         """To the other processes."""
 
-    def make(self, config: Config, first: bool = False) -> front.Front:
+    def make(self, config: Config, first: bool = False) -> front.TLSFront:
         """Of a worker that does not get certificates, unless it is the first."""
         registry: Any = Factory.forProtocol(Protocol)
         self.services = MultiService()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from docxy.links import Link, next_page, parse
+from docxy.links import HeaderLink, next_page, parse
 
 
 class Links(SynchronousTestCase):
@@ -36,7 +36,7 @@ class Links(SynchronousTestCase):
         """Every link of a header comes out, in its order."""
         self.assertEqual(
             parse(['<a>; rel="x y", <b>; anchor="#z"']),
-            [Link("a", frozenset({"x", "y"})), Link("b", frozenset(), "#z")],
+            [HeaderLink("a", frozenset({"x", "y"})), HeaderLink("b", frozenset(), "#z")],
         )
 
     def test_long(self) -> None:

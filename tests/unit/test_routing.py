@@ -6,7 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.errors import NameInvalid, NameUnknown, NotFound, RegistryError
-from docxy.routing import Kind, Router, Target
+from docxy.routing import EndpointKind, Router, Target
 from docxy.settings.model import DOCKER_HUB, Upstream
 
 GHCR = Upstream("ghcr.io", "https://ghcr.io", hosts=frozenset({"ghcr.mirror.test"}))
@@ -46,22 +46,22 @@ class RouteTests(Case):
     def test_kinds(self) -> None:
         """Each endpoint of the distribution-spec, under names of any depth, `tags` and `blobs` in them too."""
         for path, kind, name, reference in (
-            ("/v2/a/b/manifests/latest", Kind.MANIFESTS, "a/b", "latest"),
-            (f"/v2/a/b/blobs/{SHA}", Kind.BLOBS, "a/b", SHA),
-            (f"/v2/a/b/referrers/{SHA}", Kind.REFERRERS, "a/b", SHA),
-            ("/v2/a/b/tags/list", Kind.TAGS, "a/b", ""),
-            ("/v2/a/b/c/d/tags/list", Kind.TAGS, "a/b/c/d", ""),
-            ("/v2/a/tags/list/manifests/x", Kind.MANIFESTS, "a/tags/list", "x"),
-            ("/v2/blobs/manifests/manifests/list", Kind.MANIFESTS, "blobs/manifests", "list"),
-            ("/v2/a/%62/manifests/la%74est", Kind.MANIFESTS, "a/b", "latest"),
-            (f"/v2/a/b/blobs/{SHA.replace(':', '%3A')}", Kind.BLOBS, "a/b", SHA),
+            ("/v2/a/b/manifests/latest", EndpointKind.MANIFESTS, "a/b", "latest"),
+            (f"/v2/a/b/blobs/{SHA}", EndpointKind.BLOBS, "a/b", SHA),
+            (f"/v2/a/b/referrers/{SHA}", EndpointKind.REFERRERS, "a/b", SHA),
+            ("/v2/a/b/tags/list", EndpointKind.TAGS, "a/b", ""),
+            ("/v2/a/b/c/d/tags/list", EndpointKind.TAGS, "a/b/c/d", ""),
+            ("/v2/a/tags/list/manifests/x", EndpointKind.MANIFESTS, "a/tags/list", "x"),
+            ("/v2/blobs/manifests/manifests/list", EndpointKind.MANIFESTS, "blobs/manifests", "list"),
+            ("/v2/a/%62/manifests/la%74est", EndpointKind.MANIFESTS, "a/b", "latest"),
+            (f"/v2/a/b/blobs/{SHA.replace(':', '%3A')}", EndpointKind.BLOBS, "a/b", SHA),
         ):
             self.assertEqual(self.route(path), Target(DOCKER_HUB, kind, name, reference), path)
 
     def test_as_of(self) -> None:
         """A moment before the name, before `v2` and in the Host, with each way to name an upstream."""
         at = 1_790_812_800.0
-        manifest = Target(GHCR, Kind.MANIFESTS, "o/i", "t", True, at)
+        manifest = Target(GHCR, EndpointKind.MANIFESTS, "o/i", "t", True, at)
         day = "as-of/2026-10-01"
         for path, ns, host in (
             (f"/v2/{day}/ghcr.io/o/i/manifests/t", None, "mirror.test"),
@@ -73,17 +73,17 @@ class RouteTests(Case):
             ("/v2/o/i/manifests/t", None, "AS-OF-2026-10-01.ghcr.mirror.test"),
         ):
             self.assertEqual(self.route(path, ns, host), manifest, (path, host))
-        blob = Target(DOCKER_HUB, Kind.BLOBS, "library/alpine", SHA, False, at + 12.5 * 3600)
+        blob = Target(DOCKER_HUB, EndpointKind.BLOBS, "library/alpine", SHA, False, at + 12.5 * 3600)
         for name in ("2026-10-01t12-30z", "2026-10-01T12-30-00Z"):
             self.assertEqual(self.route(f"/v2/as-of/{name}/alpine/blobs/{SHA}"), blob)
-        self.assertEqual(self.route(f"/v2/{day}/"), Target(DOCKER_HUB, Kind.PING, as_of=at))
+        self.assertEqual(self.route(f"/v2/{day}/"), Target(DOCKER_HUB, EndpointKind.PING, as_of=at))
         self.assertEqual(self.router.scoped(f"{day}/ghcr.io/o/i", None), (GHCR, "o/i"))
         self.assertEqual(self.router.scoped(f"{day}/o/i", GHCR), (GHCR, "o/i"))
 
     def test_no_moment(self) -> None:
         """What only looks like a moment is a name, as it ever was; a day that never was is no moment."""
         for name in ("as-of/2026-13-01", "as-of/yesterday", "as-of/2026-10-01t12-30", "as-of/2026-02-30"):
-            target = Target(DOCKER_HUB, Kind.MANIFESTS, f"{name}/alpine", "t")
+            target = Target(DOCKER_HUB, EndpointKind.MANIFESTS, f"{name}/alpine", "t")
             self.assertEqual(self.route(f"/v2/{name}/alpine/manifests/t"), target)
             self.refused(NameUnknown, f"/{name}/v2/alpine/manifests/t")
         self.refused(NotFound, "/as-of/2026-10-01")
@@ -93,7 +93,7 @@ class RouteTests(Case):
     def test_dots_in_names(self) -> None:
         """A name may begin with a domain where the upstream's do, by `ns` and prefix alike; not at Docker Hub."""
         name = "example.com/project/img"
-        target = Target(GHCR, Kind.MANIFESTS, name, "x", True)
+        target = Target(GHCR, EndpointKind.MANIFESTS, name, "x", True)
         self.assertEqual(self.route(f"/v2/{name}/manifests/x", ns="ghcr.io"), target)
         self.assertEqual(self.route(f"/v2/ghcr.io/{name}/manifests/x"), target)
         self.assertEqual(self.route(f"/ghcr.io/v2/{name}/manifests/x"), target)
@@ -115,7 +115,7 @@ class RouteTests(Case):
             ("/short/v2/", LOCAL, True),
             ("/v2/short/", LOCAL, True),
         ):
-            self.assertEqual(self.route(path), Target(upstream, Kind.PING, named=named), path)
+            self.assertEqual(self.route(path), Target(upstream, EndpointKind.PING, named=named), path)
 
     def test_prefixes(self) -> None:
         """An upstream's name or alias in front of `/v2` or behind it, in any case, with an encoded colon."""
@@ -126,7 +126,7 @@ class RouteTests(Case):
             "/registry.test:5000/v2/x/manifests/1",
             "/v2/short/x/manifests/1",
         ):
-            self.assertEqual(self.route(path), Target(LOCAL, Kind.MANIFESTS, "x", "1", True), path)
+            self.assertEqual(self.route(path), Target(LOCAL, EndpointKind.MANIFESTS, "x", "1", True), path)
 
     def test_order(self) -> None:
         """The prefix counts more than `ns`, `ns` more than Host, Host more than the default."""

@@ -117,7 +117,7 @@ class AcmeIssuer:
         return client.ClientV2(client.ClientV2.get_directory(self.source, network), network)
 
     def _answered(self, response: Any, *_: Any, **__: Any) -> None:
-        response.raw = _Bounded(response.raw)
+        response.raw = _WholeBody(response.raw)
         if response.status_code in (429, 503):
             self._asked = delay(response.headers.get("Retry-After")) or 0.0
 
@@ -180,7 +180,7 @@ class AcmeIssuer:
         return key
 
 
-class _Bounded:
+class _WholeBody:
     """The whole body of an answer."""
 
     def __init__(self, raw: Any) -> None:

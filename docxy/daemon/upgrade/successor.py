@@ -90,7 +90,7 @@ class Upgrades:
         self._notices: INotices | None = None
         self._retire: Callable[[], Awaitable[None]] | None = None
         self._before: Any = None
-        self._link: _Link | None = None
+        self._link: _LinkToNew | None = None
         self._successor: int | None = None
 
     def start(self, notices: INotices, retire: Callable[[], Awaitable[None]]) -> None:
@@ -176,7 +176,7 @@ class Upgrades:
         self._tell_failed(why)
         return CannotUpgrade(why)
 
-    def _spawn(self, process: _Process) -> _Link:
+    def _spawn(self, process: _Process) -> _LinkToNew:
         given, passed = self._given(), {}
         child = _CHANNEL
 
@@ -194,7 +194,7 @@ class Upgrades:
         )
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        link = _Link()
+        link = _LinkToNew()
         factory: Factory[Any] = Factory.forProtocol(lambda: link)
         factory.noisy = False
         try:
@@ -214,7 +214,7 @@ class Upgrades:
         return link
 
 
-class _Link(LineOnlyReceiver):
+class _LinkToNew(LineOnlyReceiver):
     """The connection to the new docxy."""
 
     MAX_LENGTH = LONGEST

@@ -126,7 +126,7 @@ class Takeover:
         reactor.callWhenRunning(self._begin, serves, took, reactor)
 
     def _begin(self, serves: Deferred[Any], took: Callable[[], object], reactor: Any) -> None:
-        link = _Link(took, reactor)
+        link = _LinkToOld(took, reactor)
         factory: Factory[Any] = Factory.forProtocol(lambda: link)
         factory.noisy = False
         self._channel.setblocking(False)
@@ -135,7 +135,7 @@ class Takeover:
         serves.addCallback(lambda _: link.ready())
 
 
-class _Link(LineOnlyReceiver):
+class _LinkToOld(LineOnlyReceiver):
     """The connection to the old docxy."""
 
     def __init__(self, took: Callable[[], object], reactor: Any) -> None:

@@ -32,7 +32,7 @@ from docxy.broadcast import Broadcast, to_nobody
 from docxy.gate import make_gate
 from docxy.observe.access_log import Nowhere
 from docxy.observe.metrics import NoMeter
-from docxy.routing import Kind, Router
+from docxy.routing import EndpointKind, Router
 from docxy.settings.access import parse
 from docxy.settings.model import DOCKER_HUB, Upstream
 from docxy.web.request import Request
@@ -102,7 +102,7 @@ class Guarded(Resource):
             target = self._router.route(path, ns, request.getHeader("Host"))
             await self._gate.admit(request, target.upstream.name, target.repository or None)
             answer = {"address": self._gate.address(request)}
-            if target.kind is Kind.CATALOG:
+            if target.kind is EndpointKind.CATALOG:
                 known = dict(parse_qsl(query))["known"].split()
                 answer["names"] = await self._gate.pullable(request, target.upstream.name, known)
         request.answer(200, (), json.dumps(answer).encode())

@@ -142,15 +142,15 @@ class Objects(Contract, TestCase):
         """A range that breaks off is asked for again from where it did; after three in a row it is given up."""
         self.patch(objects, "_PAUSE", 0.0)
         await self.objects.put(DIGEST, self.file(BLOB), len(BLOB))
-        real, failures = objects.Part.next, [3]
+        real, failures = objects.RangeReader.next, [3]
 
-        def breaking(part: objects.Part) -> bytes:
+        def breaking(part: objects.RangeReader) -> bytes:
             if failures[0]:
                 failures[0] -= 1
                 raise OSError("reset")
             return real(part)
 
-        self.patch(objects.Part, "next", breaking)
+        self.patch(objects.RangeReader, "next", breaking)
         found = await self.objects.open(DIGEST, 0)
         assert found is not None
         with self.assertRaisesRegex(Exception, "the archive broke off after 0 bytes"):

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.observe.access_line import Combined, json_line
-from docxy.routing import Kind, Target
+from docxy.routing import EndpointKind, Target
 from docxy.settings.model import DOCKER_HUB
 from docxy.web.request import Request
 
@@ -106,7 +106,7 @@ class JSONTests(SynchronousTestCase):
             agent=b"containerd/2.1",
             account="alice",
             about=("docker.io", "manifests"),
-            target=Target(DOCKER_HUB, Kind.MANIFESTS, "library/alpine", "3.20"),
+            target=Target(DOCKER_HUB, EndpointKind.MANIFESTS, "library/alpine", "3.20"),
             digest=digest,
             cache_status="docxy; fwd=miss; stored",
             started=10.0,

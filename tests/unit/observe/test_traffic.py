@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.observe import ledger
-from docxy.observe.ledger import Charge, Ledger, Spender
+from docxy.observe.ledger import Charge, QuotaLedger, Spender
 from docxy.observe.traffic import Share, Traffic
 from tests.unit.observe.test_journal import exchange, layer
 
@@ -52,7 +52,7 @@ class LedgerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000)
-        self.ledger = Ledger(self.clock.seconds)
+        self.ledger = QuotaLedger(self.clock.seconds)
 
     def charge(self, repository: str = "library/alpine", upstream: str = "docker.io") -> None:
         self.ledger.charge(Charge(self.clock.seconds(), upstream, "ci", repository, "devs"))
@@ -87,7 +87,7 @@ class LedgerTests(SynchronousTestCase):
     def test_bound(self) -> None:
         """No more charges are kept than the bound."""
         self.patch(ledger, "MOST", 5)
-        bounded = Ledger(self.clock.seconds)
+        bounded = QuotaLedger(self.clock.seconds)
         for _ in range(9):
             bounded.charge(Charge(self.clock.seconds(), "docker.io", "", "a", ""))
         self.assertEqual(bounded.spent("docker.io"), 5)

@@ -20,7 +20,7 @@ from tests.unit.pull.harness import NAME, REPOSITORY, MirrorCase, drain
 
 class InventoryTests(MirrorCase):
     async def cached(self, limit: int = 100) -> list[CachedTag]:
-        known = inventory.Inventory(self.store, MemoryCache(self.store), self.catalog.upstream(NAME))
+        known = inventory.UpstreamInventory(self.store, MemoryCache(self.store), self.catalog.upstream(NAME))
         return await known.tags(REPOSITORY, limit)
 
     async def pull(self, *digests: Digest) -> None:

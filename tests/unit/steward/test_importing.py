@@ -13,7 +13,7 @@ from typing import Any
 
 from docxy.names import DOCKER_MANIFEST, OCI_INDEX, Digest, Tag
 from docxy.steward import archive as archive_module
-from docxy.steward.archive import ArchiveError, open_archive
+from docxy.steward.archive import ArchiveFileError, open_archive
 from docxy.steward.importing import Import, Place
 from docxy.steward.inline import finish, steps
 from docxy.steward.layout import images
@@ -179,7 +179,7 @@ class Hostile(ImportCase):
         body, files = image(b"x" * 5000)
         whole = tar({**layout({NAME: body}), **files})
         for count in (0, 100, 512, 1500, 3000, 4000, len(whole) - 14000 if len(whole) > 15000 else 6000):
-            with self.assertRaises((ArchiveError, Failed)):
+            with self.assertRaises((ArchiveFileError, Failed)):
                 told = self.run_import(whole[:count])
                 if any(each["lacking_count"] for each in told):
                     raise Failed("incomplete")
@@ -202,10 +202,10 @@ class Hostile(ImportCase):
         body, files = image(b"one", b"two")
         data = tar({**files, **layout({NAME: body})})
         self.patch(archive_module, "MOST_FILES", 3)
-        self.assertRaises(ArchiveError, self.run_import, data)
+        self.assertRaises(ArchiveFileError, self.run_import, data)
         self.patch(archive_module, "MOST_FILES", 100)
         self.patch(archive_module, "LARGEST_DOCUMENT", 100)
-        self.assertRaises(ArchiveError, self.run_import, data)
+        self.assertRaises(ArchiveFileError, self.run_import, data)
         self.patch(archive_module, "LARGEST_DOCUMENT", 1 << 20)
         self.budget = 10
         with self.assertRaises(Failed) as caught:
@@ -237,7 +237,7 @@ class Hostile(ImportCase):
             (head(type=b"L", size=1) + b"a".ljust(512, b"\0")) * 2000 + end,
             gzip.compress(head(type=b"x", size=64 << 20) + b"\0" * (64 << 20) + end),
         ):
-            self.assertRaises(ArchiveError, self.run_import, data)
+            self.assertRaises(ArchiveFileError, self.run_import, data)
         self.assert_nothing()
 
     def test_damaged(self) -> None:
@@ -248,17 +248,17 @@ class Hostile(ImportCase):
             for at in range(0, len(whole), 401):
                 data = bytearray(whole)
                 data[at] ^= 0x40
-                with contextlib.suppress(ArchiveError, Failed):
+                with contextlib.suppress(ArchiveFileError, Failed):
                     (told,) = self.run_import(bytes(data))
                     self.assertTrue(told["lacking_count"] or self.tag().digest == Digest.of(body))
 
     def test_no_image(self) -> None:
         """What is no archive of images says so in one sentence."""
         for data in (b"", b"no tar", tar({"etc/passwd": b"x"}), tar({"index.json": b"[]"}), tar({"index.json": b"{}"})):
-            self.assertRaises(ArchiveError, self.run_import, data)
+            self.assertRaises(ArchiveFileError, self.run_import, data)
         for content in ({"manifests": ["x"]}, {"manifests": [{"mediaType": "a/b", "digest": "x", "size": 1}]}):
-            self.assertRaises(ArchiveError, self.run_import, tar({"index.json": json.dumps(content).encode()}))
-        self.assertRaises(ArchiveError, self.run_import, tar({"manifest.json": b'[{"Config": "../x"}]'}))
+            self.assertRaises(ArchiveFileError, self.run_import, tar({"index.json": json.dumps(content).encode()}))
+        self.assertRaises(ArchiveFileError, self.run_import, tar({"manifest.json": b'[{"Config": "../x"}]'}))
 
 
 class Docker(ImportCase):
@@ -306,7 +306,7 @@ class Docker(ImportCase):
             config = json.dumps({"rootfs": {"diff_ids": [told]}}).encode()
             files = {"c": config, "l": b"one"}
             files["manifest.json"] = json.dumps([{"Config": "c", "RepoTags": ["a:1"], "Layers": ["l"]}]).encode()
-            self.assertRaises(ArchiveError, self.run_import, tar(files))
+            self.assertRaises(ArchiveFileError, self.run_import, tar(files))
         self.assert_nothing()
 
     def test_names_of_both(self) -> None:

@@ -14,7 +14,7 @@ from docxy.observe.condition import Condition
 from docxy.web.beside import Authority, Beside
 from docxy.web.guarded import Guarded
 from docxy.web.health import Health
-from docxy.web.redirect import Redirect
+from docxy.web.redirect import HTTPSRedirect
 from tests.unit.web.exchange import Answer, exchange
 
 PUBLIC = "https://mirror.example"
@@ -42,7 +42,7 @@ class BesideTests(SynchronousTestCase):
         root = Beside(
             challenge,
             guarded(pem) if authority else None,
-            guarded(Redirect(PUBLIC)),
+            guarded(HTTPSRedirect(PUBLIC)),
             guarded(Health(condition)),
             lambda: self.is_ready,
         )

@@ -17,7 +17,7 @@ from docxy.addresses import Networks, Perimeter
 from docxy.observe.exemplars import Exemplars
 from docxy.observe.scrape import Metrics
 from docxy.web.guarded import Guarded
-from docxy.web.redirect import Redirect
+from docxy.web.redirect import HTTPSRedirect
 from tests.harness.built import open_site
 from tests.unit.web.test_channel import HEAD, Recorder
 
@@ -47,7 +47,7 @@ class PortTests(SynchronousTestCase):
 
     def ask(self, root: Resource, data: bytes, peer: str, **lists: Any) -> tuple[bytes, StringTransport, Any]:
         perimeter = Perimeter(**{name: Networks.of(texts) for name, texts in lists.items()})
-        local = not isinstance(root, Redirect)
+        local = not isinstance(root, HTTPSRedirect)
         site: Any = open_site(Guarded(root, lambda: perimeter, local))
         site.reactor = Clock()
         channel, transport = site.buildProtocol(None), StringTransport(peerAddress=IPv4Address("TCP", peer, 1))
@@ -60,7 +60,7 @@ class PortTests(SynchronousTestCase):
         head = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 40000000\r\n"
         head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
         for root, status in (
-            (Redirect("https://x"), b"308"),
+            (HTTPSRedirect("https://x"), b"308"),
             (Metrics(CollectorRegistry(), exemplars=Exemplars()), b"405"),
         ):
             answer, transport, channel = self.ask(root, head, "192.0.2.1")
@@ -74,7 +74,7 @@ class PortTests(SynchronousTestCase):
         """The addresses of `[access]` count there too; the machine itself may see its metrics."""
         for lists in ({"deny": ["192.0.2.1", "127.0.0.1"]}, {"allow": ["198.51.100.0/24"]}):
             for root, local in (
-                (Redirect("https://x"), b"403"),
+                (HTTPSRedirect("https://x"), b"403"),
                 (Metrics(CollectorRegistry(), exemplars=Exemplars()), b"200"),
             ):
                 for peer, status in (("192.0.2.1", b"403"), ("127.0.0.1", local)):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from twisted.trial.unittest import SynchronousTestCase
 
 from docxy.web.channel import MAX_URI
-from docxy.web.redirect import Redirect, location
+from docxy.web.redirect import HTTPSRedirect, location
 from tests.unit.web.exchange import exchange
 
 PUBLIC = "https://mirror.example:8443"
@@ -15,7 +15,7 @@ PUBLIC = "https://mirror.example:8443"
 
 class RedirectTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.root = Redirect(PUBLIC)
+        self.root = HTTPSRedirect(PUBLIC)
 
     def test_methods(self) -> None:
         """301 for GET and HEAD, 308 for everything else, and no body for any."""
