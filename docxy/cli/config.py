@@ -21,7 +21,7 @@ from docxy.settings.load import Setting, effective, load
 from docxy.settings.model import Config, ConfigError
 from docxy.settings.options import OPTIONS
 from docxy.settings.schema import text
-from docxy.web.pages.clients import ClientFile, clients, containerd, docker, kubernetes
+from docxy.web.pages.clients import ClientFile, clients, containerd, docker, k3s, kubernetes
 from docxy.web.pages.trust import trust
 
 _SECONDS = frozenset(option.key for option in OPTIONS if option.metavar == "SECONDS")
@@ -210,7 +210,7 @@ def ca(url: str | None, socket: str | None, as_json: bool) -> None:
 
 
 def _files(kind: str, url: str, names: list[str]) -> list[ClientFile]:
-    one_for_all = {"containerd": containerd, "kubernetes": kubernetes}.get(kind)
+    one_for_all = {"containerd": containerd, "kubernetes": kubernetes, "k3s": k3s}.get(kind)
     if one_for_all is not None:
         return [one_for_all(url)]
     found = [client for client in clients(url, names) if client.kind == kind]

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import yaml
 from twisted.internet.defer import Deferred
 
-from docxy.web.pages.clients import containerd
+from docxy.web.pages.clients import clients, containerd, k3s
 from tests.live.away import Away
 from tests.live.case import LiveTestCase
-from tests.live.clients import Containerd, Make
+from tests.live.clients import Containerd, Make, Podman
 from tests.live.clients_today import Containerd2, Docker2
 from tests.live.machine import Machine
 
 NAME = "registry.example"
 
+Configure = Callable[[Machine, str], None]
+"""Writes on a machine what docxy at this URL prints for its client."""
+
 
 class AnyTests(LiveTestCase):
     """One file for every registry on the client, and `"*"` at docxy, which goes to the internet by a proxy."""
 
-    def pulls(self, make: Make) -> Deferred[None]:
+    def pulls(self, make: Make, configure: Configure | None = None) -> Deferred[None]:
         """Check one client."""
-        return Deferred.fromCoroutine(self._pulls(make))
+        return Deferred.fromCoroutine(self._pulls(make, configure or self.hosts))
 
-    async def _pulls(self, make: Make) -> None:
+    async def _pulls(self, make: Make, configure: Configure) -> None:
         images = {name: self.bed.images[name] for name in ("team/app", "library/multi")}
         away = Away(self.shared.new_directory("away"), NAME, images)
         with away.running():
@@ -30,7 +36,7 @@ class AnyTests(LiveTestCase):
             self.addCleanup(docxy.stop)
             docxy.start()
             machine = self.machine(docxy.target)
-            self.configure(machine, docxy.url)
+            configure(machine, docxy.url)
             client = make(machine, self.reactor)
             self.addCleanup(client.stop)
             client.start()
@@ -44,11 +50,27 @@ class AnyTests(LiveTestCase):
                 self.assertEqual(len(whole), 1, away.asked)
             self.assertNotIn("Traceback", docxy.daemon.text())
 
-    def configure(self, machine: Machine, url: str) -> None:
-        """Write the one file, as docxy prints it, where containerd and where Docker look for it."""
+    def hosts(self, machine: Machine, url: str) -> None:
+        """Write the one file where containerd and where Docker look for it."""
+        self.write(machine, containerd(url).text)
+
+    def write(self, machine: Machine, text: str) -> None:
         for place in (machine.hosts_dir, machine.directory / "docker" / "certs.d"):
             (place / "_default").mkdir(parents=True)
-            (place / "_default" / "hosts.toml").write_text(containerd(url).text + "\n")
+            (place / "_default" / "hosts.toml").write_text(text + "\n")
+
+    def k3s(self, machine: Machine, url: str) -> None:
+        """Write the `_default/hosts.toml` that k3s makes of `"*"`: its endpoint with `/v2` in place of no path."""
+        (endpoint,) = yaml.safe_load(k3s(url).text)["mirrors"]["*"]["endpoint"]
+        self.write(machine, f'[host."{endpoint}/v2"]\n  capabilities = ["pull", "resolve"]')
+
+    def registries(self, machine: Machine, url: str) -> None:
+        """Write a rule for this registry and one for docker.io, and nothing else."""
+        (podman,) = [each for each in clients(url, ["docker.io", NAME]) if each.kind == "podman"]
+        (machine.directory / "containers" / "registries.conf").write_text("")
+        place = machine.directory / "containers" / "registries.conf.d"
+        place.mkdir()
+        (place / "docxy.conf").write_text(podman.text + "\n")
 
     def test_containerd(self) -> Deferred[None]:
         """Debian's containerd."""
@@ -61,3 +83,11 @@ class AnyTests(LiveTestCase):
     def test_docker_2(self) -> Deferred[None]:
         """dockerd 2 with the containerd image store."""
         return self.pulls(Docker2)
+
+    def test_k3s(self) -> Deferred[None]:
+        """containerd 2, by the file that k3s and RKE2 make of theirs."""
+        return self.pulls(Containerd2, self.k3s)
+
+    def test_podman(self) -> Deferred[None]:
+        """Podman, by a rule for each registry."""
+        return self.pulls(Podman, self.registries)

@@ -90,7 +90,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual([pull["image"] for pull in pulls], ["fake.test/o/i:v1"])
         self.assertEqual(self.docxy(environ, "why", "o/other").returncode, 1)
         self.assertEqual(self.docxy(environ, "why", "Not An Image").returncode, 2)
-        self.assertIn("fake.test", self.docxy(environ, "config", "k3s").stdout)
+        self.assertIn("fake.test", self.docxy(environ, "config", "podman").stdout)
         daemon.stop()
         ended = self.docxy(environ, "status")
         self.assertEqual((ended.returncode, len(ended.stderr.splitlines())), (3, 1), ended.stderr)

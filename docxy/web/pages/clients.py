@@ -36,9 +36,6 @@ def clients(url: str, upstreams: list[str]) -> list[ClientFile]:
     )
     if plain:
         buildkit += f'\n\n[registry."{host}"]\nhttp = true'
-    k3s = "mirrors:\n" + "\n".join(
-        f'  {name}:\n    endpoint: ["{url if name == first else f"{url}/v2/{name}"}"]' for name in upstreams
-    )
     found = []
     if first == "docker.io":
         docker = f'{{ "registry-mirrors": ["{url}"] }}'
@@ -52,7 +49,7 @@ def clients(url: str, upstreams: list[str]) -> list[ClientFile]:
         *found,
         ClientFile("podman", "Podman, CRI-O, Skopeo", "/etc/containers/registries.conf.d/docxy.conf", registries),
         ClientFile("buildkit", "BuildKit", "/etc/buildkit/buildkitd.toml", buildkit),
-        ClientFile("k3s", "k3s, RKE2", "/etc/rancher/k3s/registries.yaml", k3s),
+        k3s(url),
     ]
 
 
@@ -126,6 +123,13 @@ def kubernetes(url: str) -> ClientFile:
     lines = "\n".join(f"    {line}" for line in containerd(url).text.splitlines())
     text = _KUBERNETES.format(path="/etc/containerd/certs.d/_default/hosts.toml", hosts=lines)
     return ClientFile("kubernetes", "Kubernetes with containerd", "kubectl apply -f docxy-mirror.yaml", text)
+
+
+def k3s(url: str) -> ClientFile:
+    """The one file that covers every registry, of which k3s and RKE2 make containerd's `_default/hosts.toml`."""
+    text = f'mirrors:\n  "*":\n    endpoint: ["{url}"]'
+    where = "/etc/rancher/k3s/registries.yaml · /etc/rancher/rke2/registries.yaml"
+    return ClientFile("k3s", "k3s, RKE2", where, text)
 
 
 def docker(url: str) -> ClientFile:

@@ -393,4 +393,4 @@ class WordsTests(SynchronousTestCase):
             self.assertIn(f'location = "{host}/ghcr.io"', found["Podman, CRI-O, Skopeo"])
             self.assertEqual("insecure" in found["Podman, CRI-O, Skopeo"], url.startswith("http:"))
             self.assertEqual("http = true" in found["BuildKit"], url.startswith("http:"))
-            self.assertIn(f"{url}/v2/ghcr.io", found["k3s, RKE2"])
+            self.assertIn(f'"*":\n    endpoint: ["{url}"]', found["k3s, RKE2"])
