@@ -6,6 +6,7 @@ when it is asked, and keeps nothing from serving.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,30 @@ def _config(settings: ArchiveSettings, endpoint: str | None) -> dict[str, Any]:
 
 
 def words(error: Exception) -> str:
-    """The first line of what obstore says, which goes on with how it looks inside."""
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return "".join(c for c in text[:300] if c.isprintable())
+    """The first line of what obstore says, and why there was no connection, which stands in what follows."""
+    text, _, inside = str(error).strip().partition("\n")
+    refused = re.search(r"InvalidCertificate\(\s*(\w+)", inside)
+    if refused is not None:
+        text = f"{_brief(text)}: its certificate {_refusal(refused[1], inside)}"
+    elif (failed := re.search(r'message: "([^"\n]{1,100})"', inside)) is not None:
+        text = f"{_brief(text)}: {failed[1]}"
+    return "".join(c for c in (text or type(error).__name__)[:500] if c.isprintable())
+
+
+def _brief(text: str) -> str:
+    """Without how often and how long it was tried, and without `error sending request`, which says nothing."""
+    return re.sub(r"( in [\d.]+\S+, after .*?)?  - HTTP error: error sending request$", "", text[:300])
+
+
+def _refusal(kind: str, inside: str) -> str:
+    """What obstore's TLS, rustls, has against a certificate, in words."""
+    if kind.startswith("NotValidForName"):
+        names = re.findall(r'(?:DnsName|IpAddress)\(\\"([^"\\]{1,100})', inside)
+        return f"is not for this host but for {', '.join(names[:5])}" if names else "names no host (no subjectAltName)"
+    if kind.startswith("Expired"):
+        return "has expired"
+    if kind.startswith("NotValidYet"):
+        return "is not valid yet; check that the clock of this machine is right"
+    if kind == "UnknownIssuer":
+        return "was issued by an authority that is not trusted here; name its PEM file in ca_file"
+    return f"is refused ({kind})"

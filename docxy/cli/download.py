@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import click
 
+from docxy.cli import tls
 from docxy.cli.failure import Failure, NotReachable
 from docxy.cli.screen import clean
 
@@ -55,7 +55,7 @@ class Download:
         self._host, self._tls = parts.netloc, parts.scheme == "https"
         self._path = f"{parts.path}/export?{urlencode(query)}"
         self._headers = {} if authorization is None else {"Authorization": authorization}
-        self._context = ssl.create_default_context(cafile=ca_file) if self._tls else None
+        self._context = tls.context(ca_file=ca_file) if self._tls else None
         self._sleep = sleep
         self._response: HTTPResponse | None = None
         self._connection: HTTPConnection | None = None
@@ -125,7 +125,7 @@ class Download:
             self.close()
             if first:
                 where = f"{'https' if self._tls else 'http'}://{self._host}"
-                raise NotReachable(f"{where} does not answer: {_reason(error)}") from None
+                raise NotReachable(f"{where} does not answer: {tls.reason(error)}") from None
             raise
         if response.status not in (200, 206):
             raise self._refused(response, first)
@@ -144,10 +144,6 @@ class Download:
             return HTTPException(f"{response.status}: {text}")
         hint = "; log in with --user" if response.status == 401 else ""
         return Failure(f"docxy answered {response.status}: {clean(text)}{hint}")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _message(response: http.client.HTTPResponse) -> str:

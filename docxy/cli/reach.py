@@ -21,6 +21,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Pr
 
 from publicsuffixlist import PublicSuffixList
 
+from docxy.cli import tls
 from docxy.cli.checks import Finding, skewed
 from docxy.errors import UpstreamError
 from docxy.observe.verdict import duration
@@ -47,19 +48,12 @@ class _Stay(HTTPRedirectHandler):
 def registry(upstream: Upstream) -> Iterator[Finding]:
     """Each URL of an upstream."""
     try:
-        context = _context(upstream)
+        context = tls.context(upstream.authorities, only=upstream.ca_only)
     except ssl.SSLError as error:
         yield Finding("bad", upstream.name, f"its ca_file cannot be used: {error.reason}", "check ca_file")
         return
     for url in (upstream.url, *upstream.endpoints):
         yield from _endpoint(upstream, url, context)
-
-
-def _context(upstream: Upstream) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if upstream.ca_only else ssl.create_default_context()
-    if upstream.authorities is not None:
-        context.load_verify_locations(cadata=upstream.authorities.decode("ascii", "replace"))
-    return context
 
 
 def _endpoint(upstream: Upstream, url: str, context: ssl.SSLContext) -> Iterator[Finding]:

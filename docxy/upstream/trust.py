@@ -105,7 +105,7 @@ def untrusted(certificate: X509, code: int) -> str:
     try:
         parsed = certificate.to_cryptography()
         if code == _EXPIRED:
-            return f"{its} expired on {_day(parsed.not_valid_after_utc)}; the registry must renew it"
+            return f"{its} expired on {_day(parsed.not_valid_after_utc)}; it must be renewed"
         if code == _NOT_YET_VALID:
             return (
                 f"{its} is not valid before {_day(parsed.not_valid_before_utc)}; "
@@ -117,7 +117,7 @@ def untrusted(certificate: X509, code: int) -> str:
     if code in _UNKNOWN_AUTHORITY:
         return (
             f"{its} was issued by an authority that is not trusted here ({issuer}); "
-            f"if it should be, name the authority's PEM file as ca_file of this upstream"
+            f"if it should be, name the authority's PEM file in ca_file"
         )
     return f"{its} was revoked" if code == _REVOKED else f"{its} is not acceptable (OpenSSL's verify error {code})"
 

@@ -232,6 +232,8 @@ def _problem(error: messages.Error) -> str:
 
 def _cause(error: BaseException) -> object:
     """What is at the bottom of an error of requests, whose own words repeat the URL at each level."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
     inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
     return _cause(inner) if isinstance(inner, BaseException) else error
 

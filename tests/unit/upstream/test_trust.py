@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from ipaddress import ip_address
 from random import Random
@@ -178,7 +178,11 @@ class WaysCase(TestCase):
             pair = PrivateCertificate.loadPEM(issued.pem + issued.key_pem())
             roots = None if client_ca is None else trustRootFromCertificates([Certificate.loadPEM(client_ca.pem)])
             options = CertificateOptions(
-                privateKey=pair.privateKey.original, certificate=pair.original, trustRoot=roots
+                privateKey=pair.privateKey.original,
+                certificate=pair.original,
+                trustRoot=roots,
+                # Without, Twisted refuses clients that name protocols.
+                acceptableProtocols=[b"http/1.1"],
             )
         registry = Registry(reactor, context_factory=options)
         registry.add_image(NAME)
@@ -240,7 +244,7 @@ class WaysCase(TestCase):
             self.assertEqual(len(self.proxy.connects), before + 1)
 
     @property
-    def ways(self) -> list[Callable[[str], Awaitable[None]]]:
+    def ways(self) -> list[Callable[[str], Coroutine[Any, Any, None]]]:
         return [self.as_upstream, self.as_endpoint, self.as_realm, self.as_redirect, self.through_proxy]
 
 
