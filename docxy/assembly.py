@@ -124,13 +124,14 @@ class Served:
 
 
 def open_cache(
-    directory: str, budget: int, config: Config, first: bool, clock: IReactorTime, reactor: Any
+    directory: str, budget: int, in_force: InForce, first: bool, clock: IReactorTime, reactor: Any
 ) -> OpenCache:
     """Open the cache in a directory.
 
-    `budget`: bytes it may take; `first`: whether this process checks and purges it.
+    `budget`: bytes it may take; `in_force`: the settings; `first`: whether this process checks and purges it.
     Raises StorageError, OSError, NewerVersion, sqlite3.Error.
     """
+    config = in_force.config
     threads = Threads(reactor, STORAGE_THREADS, "storage")
     shares = Shares.of(config)
     store = FilesystemStore(directory, budget, clock, threads.in_thread, shares)
@@ -153,7 +154,15 @@ def open_cache(
     staying: list[Stays] = []
     presence = Presence(Tree(os.path.abspath(directory)))
     service = CacheUpkeep(
-        store, catalog, [threads, catalog_thread], scrubber, first, staying, presence, config.history, reactor
+        store,
+        catalog,
+        [threads, catalog_thread],
+        scrubber,
+        first,
+        staying,
+        presence,
+        lambda: in_force.config.history,
+        reactor,
     )
     return OpenCache(
         store, catalog, service, store.used, store.free, look, budget, store.counts, staying, store.ledger, shares

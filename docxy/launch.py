@@ -100,6 +100,7 @@ def launch(
     registry = own_registry()
     observatory = Observatory(evolve(config, workers=1), webhook_counter(registry), WallClock(reactor), reactor)
     in_force = InForce(config, Policies(config.policy))
+    in_force.watch(lambda: observatory.take_up(in_force.config))
     if metrics is not None:
         meter = Meter(registry)
         _show(metrics, config, in_force.perimeter, observatory, registry)
@@ -134,7 +135,7 @@ def serve(
     clock = WallClock(reactor)
     lines = open_lines(config.access_log, config.log_format, clock)
     tracer, tracing = _tracing(config, clock, reactor)
-    cache, failure = _cache(config, siblings.first, clock, reactor)
+    cache, failure = _cache(in_force, siblings.first, clock, reactor)
     served = build(
         evolve(config, cache_failure=failure),
         pair=pair,
@@ -181,12 +182,13 @@ def _archive(config: Config, clock: IReactorTime, reactor: Any) -> OpenArchive |
     return OpenArchive(archive, archive)
 
 
-def _cache(config: Config, first: bool, clock: IReactorTime, reactor: Any) -> tuple[OpenCache | None, str | None]:
+def _cache(in_force: InForce, first: bool, clock: IReactorTime, reactor: Any) -> tuple[OpenCache | None, str | None]:
     """The cache, or why there is none: None when it is off by choice."""
+    config = in_force.config
     if config.cache is None or config.cache_size is None:
         return None, config.cache_failure
     try:
-        return open_cache(config.cache, config.cache_size, config, first, clock, reactor), None
+        return open_cache(config.cache, config.cache_size, in_force, first, clock, reactor), None
     except (StorageError, OSError, NewerVersion, sqlite3.Error) as error:
         if config.cache_named:
             raise _unusable(config.cache, error) from None
@@ -288,7 +290,12 @@ def _supervise(
     supervisor = Supervisor(start, [descriptor for descriptor, _ in shares], output.prints, tally, desk, reactor)
     observatory.news.subscribe(supervisor.news)
     kept = Kept(CollectorRegistry() if tally is None else tally.own)
-    reload = reloading(handover.settings, supervisor.config, supervisor.put_in_force, reactor)
+
+    def put(config: Config) -> None:
+        supervisor.put_in_force(config)
+        observatory.take_up(config)
+
+    reload = reloading(handover.settings, supervisor.config, put, reactor)
     upgrades = _upgrades(pair, listeners, metrics, observatory, handover, reactor)
     workers = Workers(supervisor.ready_links, reactor)
     observatory.open(

@@ -88,8 +88,9 @@ class Observatory:
             hold=0.0 if config.workers == 1 else HOLD,
             names=config.journal is JournalMode.CLIENTS,
         )
+        url = config.public_url
         self._webhooks = Webhooks(
-            [Outbox(each, config.public_url, counted, clock.seconds, reactor, reactor) for each in config.webhooks]
+            lambda each: Outbox(each, url, counted, clock.seconds, reactor, reactor), config.webhooks
         )
         self.model.alerts.subscribe(self._webhooks.put)
         self._threads: Threads | None = None
@@ -114,6 +115,10 @@ class Observatory:
         self._stewardship: Stewardship | None = None
         self._keeper: Keeper | None = None
         self._keeping: TimerService | None = None
+
+    def take_up(self, config: Config) -> None:
+        """Go by what of other settings is in force at once."""
+        self._webhooks.take_up(config.webhooks)
 
     def open(
         self,
@@ -226,7 +231,7 @@ class Observatory:
         if self._stewardship is not None:
             await self._stewardship.stop()
         self.model.end()
-        await self._webhooks.stop()
+        self._webhooks.stop()
         if self._history is not None and self._threads is not None:
             await self._history.close()
             self._threads.stopService()

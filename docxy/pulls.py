@@ -150,7 +150,8 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
     offline = None
 
     def rule(repository: str, tag: str | None) -> Cooldown | None:
-        return parts.gates.policies.current.cooldown(upstream.name, upstream.cooldown, repository, tag)
+        usual = parts.in_force.ages(upstream).cooldown
+        return parts.gates.policies.current.cooldown(upstream.name, usual, repository, tag)
 
     if cache is not None and known is not None:
         keys = partial(parts.token_keys.derived, "offline tokens")
@@ -161,7 +162,9 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
     endpoints = Endpoints((upstream.url, *upstream.endpoints), parts.seconds, Random())
     way = parts.ways[upstream.name] = Way(endpoints, service, {})
     rules = TagRules(
-        upstream.tag_ttl if upstream.tag_ttl is not None else config.tag_ttl, config.keep_gone, upstream.immutable
+        upstream.tag_ttl if upstream.tag_ttl is not None else config.tag_ttl,
+        config.keep_gone,
+        lambda: parts.in_force.ages(upstream).immutable,
     )
     rules = evolve(rules, pinned=lambda repository, tag: parts.gates.standing.is_pinned(upstream.name, repository, tag))
     login: ILogin = NoLogin(clock)
@@ -257,7 +260,7 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
         prefetch=prefetch,
         inventory=UpstreamInventory(cache.store, cache.recent, known),
         history=known.history,
-        remembering=Remembering(cache.store, config.history, parts.seconds),
+        remembering=Remembering(cache.store, lambda: parts.in_force.config.history, parts.seconds),
     )
 
 

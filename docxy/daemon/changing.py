@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from docxy.daemon.policy import PolicyReload
 from docxy.daemon.reloads import Reloaded
+from docxy.daemon.webhooks import trust_of as trust_of_receiver
 from docxy.settings.changeable import taken_up, way, with_access
 from docxy.settings.differences import differences
 from docxy.settings.load import load_access
@@ -106,7 +107,13 @@ def reloading(
 
 
 def _check(running: Config, after: Config) -> None:
-    """That every upstream can be reached in its new way.  Raises ConfigError."""
+    """That every upstream and every receiver can be reached in its new way.  Raises ConfigError."""
+    for number, webhook in enumerate(after.webhooks, 1):
+        if webhook not in running.webhooks:
+            try:
+                trust_of_receiver(webhook)
+            except ValueError as error:
+                raise ConfigError(f"[[webhook]] {number}: ca_file {error}") from None
     for before, upstream in zip(running.upstreams, after.upstreams, strict=True):
         if way(before) != way(upstream):
             try:

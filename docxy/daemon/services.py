@@ -96,12 +96,12 @@ class CacheUpkeep(Service):
         first: bool,
         staying: Sequence[Stays],
         presence: Presence,
-        history: float,
+        history: Callable[[], float],
         reactor: Any,
     ) -> None:
         """`first`: whether this is the process that sees to the upkeep; `threads`: they run already.
 
-        `staying`: see `OpenCache`; asked at each purge.  `history`: see `ICatalog.purge`.
+        `staying`: see `OpenCache`; asked at each purge, as is `history`, for which see `ICatalog.purge`.
         """
         self._staying = staying
         self._presence = presence
@@ -118,7 +118,7 @@ class CacheUpkeep(Service):
             return any(each(upstream, repository, tag) for each in self._staying)
 
         return Deferred.fromCoroutine(
-            self._catalog.purge(_UNSEEN, _SHORT, self._history, stays if self._staying else no_tag)
+            self._catalog.purge(_UNSEEN, _SHORT, self._history(), stays if self._staying else no_tag)
         )
 
     def startService(self) -> None:

@@ -18,7 +18,7 @@ import hmac
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +34,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 
 from docxy.observe.alerts import Event
 from docxy.settings.model import Webhook
-from docxy.upstream.trust import make_trust
+from docxy.upstream.trust import Trust, make_trust
 
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
@@ -48,6 +48,11 @@ GONE = 410
 _LARGEST_ANSWER = 1 << 20
 
 Pairs = dict[bytes | str, bytes | str]
+
+
+def trust_of(webhook: Webhook) -> Trust:
+    """Whom docxy believes to be that receiver.  Raises ValueError for CAs that cannot be read."""
+    return make_trust(webhook.authorities)
 
 
 def uncounted(outcome: str) -> None:
@@ -97,12 +102,15 @@ class Outbox:
         self._waiting: deque[_Message] = deque()
         self._running: Deferred[None] | None = None
         self._is_stopped = False
+        self.url = webhook.url
         self._host = urlsplit(webhook.url).netloc
         self._reactor = reactor
-        pool = HTTPConnectionPool(reactor, persistent=False)
+        self._client = self._made(webhook)
+
+    def _made(self, webhook: Webhook) -> HTTPClient:
+        pool = HTTPConnectionPool(self._reactor, persistent=False)
         pool._factory = _Quiet
-        agent = Agent(reactor, make_trust(webhook.authorities), connectTimeout=PATIENCE, pool=pool)
-        self._client = HTTPClient(agent)
+        return HTTPClient(Agent(self._reactor, trust_of(webhook), connectTimeout=PATIENCE, pool=pool))
 
     def put(self, event: Event) -> None:
         """Send an event, if this receiver wants its kind."""
@@ -123,12 +131,18 @@ class Outbox:
     def _idle(self, _: None) -> None:
         self._running = None
 
-    async def stop(self) -> None:
-        """End what is under way; what waits is dropped."""
+    def take_up(self, webhook: Webhook) -> None:
+        """Go by other settings for the same URL, for what waits, too.  Raises ValueError as the first ones."""
+        if webhook.authorities != self._webhook.authorities:
+            self._client = self._made(webhook)
+        self._webhook = webhook
+
+    def stop(self, why: str) -> None:
+        """End what is under way; what waits is dropped, and the log says `why`."""
         self._is_stopped = True
         if self._waiting:
             self._log.warn(
-                "{count} events were not told to {host}: docxy stops", count=len(self._waiting), host=self._host
+                "{count} events were not told to {host}: {why}", count=len(self._waiting), host=self._host, why=why
             )
             for _ in self._waiting:
                 self._counted("dropped")
@@ -213,17 +227,33 @@ class Outbox:
 class Webhooks:
     """All receivers."""
 
-    def __init__(self, outboxes: list[Outbox]) -> None:
-        self._outboxes = outboxes
+    def __init__(self, make: Callable[[Webhook], Outbox], webhooks: Iterable[Webhook]) -> None:
+        """`make`: makes the outbox of one."""
+        self._make = make
+        self._outboxes = [make(each) for each in webhooks]
+
+    def take_up(self, webhooks: Iterable[Webhook]) -> None:
+        """Tell these from now on, and no others; for a URL that stays, what waits stays, too."""
+        before, self._outboxes = self._outboxes, []
+        for each in webhooks:
+            kept = next((outbox for outbox in before if outbox.url == each.url), None)
+            if kept is None:
+                self._outboxes.append(self._make(each))
+            else:
+                before.remove(kept)
+                kept.take_up(each)
+                self._outboxes.append(kept)
+        for outbox in before:
+            outbox.stop("it is no receiver any more")
 
     def put(self, event: Event) -> None:
         """Tell those who want it."""
         for outbox in self._outboxes:
             outbox.put(event)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         for outbox in self._outboxes:
-            await outbox.stop()
+            outbox.stop("docxy stops")
 
 
 def _message(event: Event, source: str) -> _Message:

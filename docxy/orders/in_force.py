@@ -22,6 +22,7 @@ class InForce:
         """`config`: what docxy started with; `policies`: swapped with it."""
         self.config = config
         self.policies = policies
+        self._named = {each.name: each for each in config.upstreams}
         self._watchers: list[Callable[[], object]] = []
 
     def policy(self) -> Policy:
@@ -35,7 +36,13 @@ class InForce:
 
     def upstream(self, name: str) -> Upstream:
         """One that the operator named."""
-        return next(each for each in self.config.upstreams if each.name == name)
+        return self._named[name]
+
+    def ages(self, upstream: Upstream) -> Upstream:
+        """Where an upstream's `cooldown` and `immutable` are: all that clients name share one."""
+        if upstream.is_named or self.config.any_registry is None:
+            return self._named.get(upstream.name, upstream)
+        return self.config.any_registry
 
     def watch(self, changed: Callable[[], object]) -> None:
         """Have `changed` called after each swap."""
@@ -44,6 +51,7 @@ class InForce:
     def put(self, config: Config) -> None:
         """Put other settings in force; see `docxy.settings.changeable` for which they may be."""
         self.config = config
+        self._named = {each.name: each for each in config.upstreams}
         self.policies.swap(config.policy)
         for changed in self._watchers:
             changed()

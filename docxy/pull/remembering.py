@@ -27,8 +27,8 @@ class Remembering:
     """For one upstream."""
 
     _store: IBlobStore
-    _history: float
-    """Seconds."""
+    _history: Callable[[], float]
+    """Seconds, as the operator wants it now."""
     _seconds: Callable[[], float]
     """The time since the epoch."""
     _told: MutableMapping[tuple[Digest, bool, bool], float] = field(init=False, factory=lambda: LRUCache(_KNOWN))
@@ -41,7 +41,7 @@ class Remembering:
             return
         parts = [*index_manifests(manifest), *(each.digest for each in listed(manifest))]
         if by_tag:
-            self._store.remember(manifest.digest, now + self._history, parts)
+            self._store.remember(manifest.digest, now + self._history(), parts)
         elif parts:
             self._store.belongs(manifest.digest, parts)
         self._told[key] = now

@@ -5,7 +5,7 @@ Pure.  The law: an operator's choice is stretched while quota is saved, never sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
@@ -27,8 +27,8 @@ class TagRules:
     """Seconds for which a tag is served before the upstream is asked again, as the operator chose."""
     keep_gone: bool = False
     """Whether a tag that the upstream deleted is served on."""
-    immutable: tuple[TagGlob, ...] = ()
-    """Tags that never move."""
+    immutable: Callable[[], Iterable[TagGlob]] = tuple
+    """Tags that never move, as the operator wants it now."""
     saving: Callable[[], bool] = lambda: False
     """Whether the upstream's quota is nearly spent, so that what is cached has to do."""
     pinned: Callable[[str, str], bool] = lambda repository, tag: False
@@ -55,4 +55,4 @@ class TagRules:
 
     def is_immutable(self, repository: str, tag: Tag) -> bool:
         """Whether a tag is not asked for again once it is known."""
-        return any(each.covers(repository, tag.name) for each in self.immutable)
+        return any(each.covers(repository, tag.name) for each in self.immutable())

@@ -14,6 +14,8 @@ CONNECTING = ("authorities", "ca_only", "identity", "private", "proxy")
 """What of an upstream says how docxy gets there."""
 LISTS = ("allow", "deny")
 """What says which of its repositories may be pulled."""
+AGES = ("cooldown", "immutable")
+"""What says how old an image must be, and which tags never move."""
 
 
 def way(upstream: Upstream) -> list[object]:
@@ -27,8 +29,12 @@ def taken_up(running: Config, read: Config) -> Config:
     return evolve(
         running,
         policy=read.policy,
+        history=read.history,
+        webhooks=read.webhooks,
         access=_access(running.access, read.access),
-        upstreams=tuple(_with(each, known.get(each.name, each), CONNECTING + LISTS) for each in running.upstreams),
+        upstreams=tuple(
+            _with(each, known.get(each.name, each), CONNECTING + LISTS + AGES) for each in running.upstreams
+        ),
         any_registry=_any_registry(running.any_registry, read.any_registry),
     )
 
@@ -47,7 +53,7 @@ def _access(running: AccessSettings, read: AccessSettings) -> AccessSettings:
 
 def _any_registry(running: Upstream | None, read: Upstream | None) -> Upstream | None:
     # How those that were named since the start are reached stays as it is.
-    return running if running is None or read is None else _with(running, read, LISTS)
+    return running if running is None or read is None else _with(running, read, LISTS + AGES)
 
 
 def _with(running: Upstream, read: Upstream, names: tuple[str, ...]) -> Upstream:

@@ -228,7 +228,7 @@ class Remembered(SynchronousTestCase):
         """However many manifests clients get."""
         self.patch(remembering, "_KNOWN", 10)
         clock = Clock()
-        remembers = Remembering(MemoryStore(1 << 20, clock), 1.0, clock.seconds)
+        remembers = Remembering(MemoryStore(1 << 20, clock), lambda: 1.0, clock.seconds)
         for number in range(100):
             remembers.served(index(number), True)
         self.assertEqual(len(remembers._told), 10)

@@ -93,6 +93,40 @@ class PolicyTests(WorkersCase):
         self.assertIn("docxy would not start with the settings as they are now", self.daemon.text())
         self.assertIn("not in force yet, docxy upgrade does that: access (htpasswd)", self.daemon.text())
 
+    def test_ages(self) -> None:
+        """When a reload has ended every worker goes by the `min_age` of the file, and by the tags that never move."""
+        self.start(DOCXY_CONFIG=str(self.file), UPSTREAM="", ADMIN_SOCKET=self.socket, TAG_TTL="0", PREFETCH="off")
+        path = "/v2/team/app/manifests/v1"
+        denying = self.table + 'min_age = "3d"\non_new = "deny"\n'
+        excepted = '[[cooldown]]\nimages = ["registry.example/team/**"]\nmin_age = "0s"\n'
+        self.assertEqual(self.answers(path), {200})
+        for text, status in (
+            (denying, 403),
+            (self.table + 'min_age = "three"\n', 403),
+            (self.table + "min_age", 403),
+            (denying + excepted, 200),
+            (denying, 403),
+        ):
+            self.file.write_text(text)
+            self.daemon.reload()
+            self.assertEqual(self.answers(path), {status}, text)
+        self.assertIn("in force now: upstreams.registry.example (min_age)", self.daemon.text())
+        killed = self.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        self.daemon.until(lambda: killed not in self.workers())
+        self.until_workers(2)
+        self.assertEqual(self.answers(path), {403})
+        self.file.write_text(self.table + 'immutable = ["team/app:v*"]\n')
+        self.daemon.reload()
+        self.assertEqual(self.answers(path), {200})
+        asked = len(self.upstream.asked)
+        self.assertEqual(self.answers(path), {200})
+        self.assertEqual(len(self.upstream.asked), asked)
+        self.file.write_text(self.table)
+        self.daemon.reload()
+        self.assertEqual(self.answers(path), {200})
+        self.assertGreater(len(self.upstream.asked), asked)
+
     def test_authorities(self) -> None:
         """A registry's new CA is trusted, and its old one is not, by every worker, one started later included."""
         old, new = issue(common_name="old"), issue(common_name="new")

@@ -58,6 +58,37 @@ class Receiver:
 
 
 class WebhookTests(WorkersCase):
+    def test_reload(self) -> None:
+        """A reload puts receivers in force; a wrong file leaves those that there are."""
+        upstream, first, second = Upstream(self), Receiver(self), Receiver(self)
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        secret, config = directory / "secret", directory / "docxy.toml"
+        secret.write_bytes(SECRET)
+        config.write_text("")
+        self.start(UPSTREAM=upstream.url, DOCXY_CONFIG=str(config), TAG_TTL="0")
+
+        def hook(receiver: Receiver, secret_file: Path = secret) -> str:
+            url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
+            return f'[[webhook]]\nurl = "{url}"\nsecret_file = "{secret_file}"\nevents = ["tag-moved"]\n'
+
+        connection = self.connect(self.workers()[0])
+        digests = []
+        for generation, text in enumerate(("", hook(first), hook(second, directory / "none"), hook(second), "")):
+            config.write_text(text)
+            self.daemon.reload()
+            body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "annotations": {"n": str(generation)}}
+            upstream.manifest = json.dumps(body).encode()
+            digests.append(f"sha256:{hashlib.sha256(upstream.manifest).hexdigest()}")
+            self.assertEqual(self.status(connection, TAG), 200)
+            if generation in (1, 2):
+                first.until(generation)
+            elif generation == 3:
+                second.until(1)
+        self.daemon.stop()
+        self.assertEqual(first.until(2), [("docxy.tag-moved", digest) for digest in digests[1:3]])
+        self.assertEqual(second.until(1), [("docxy.tag-moved", digests[3])])
+
     def test_once(self) -> None:
         """Both workers see a tag move, twice: two events, in order, from the supervisor, each signed."""
         upstream, receiver = Upstream(self), Receiver(self)

@@ -103,7 +103,7 @@ class WebhookCase(TestCase):
         self.waiting.append((outcome, waiting))
         return waiting
 
-    def outbox(self, **changed: Any) -> Outbox:
+    def webhook(self, **changed: Any) -> Webhook:
         settings: dict[str, Any] = {
             "url": self.url,
             "secret": SECRET,
@@ -111,11 +111,15 @@ class WebhookCase(TestCase):
             "authorities": self.authorities,
             **changed,
         }
-        box = Outbox(
-            Webhook(**settings), "https://mirror.test", self.counted, lambda: 1_800_000_001.0, self.clock, reactor
-        )
-        self.addCleanup(lambda: Deferred.fromCoroutine(box.stop()))
+        return Webhook(**settings)
+
+    def made(self, webhook: Webhook) -> Outbox:
+        box = Outbox(webhook, "https://mirror.test", self.counted, lambda: 1_800_000_001.0, self.clock, reactor)
+        self.addCleanup(box.stop, "the test is over")
         return box
+
+    def outbox(self, **changed: Any) -> Outbox:
+        return self.made(self.webhook(**changed))
 
 
 class DeliveryTests(WebhookCase):
@@ -229,12 +233,52 @@ class DeliveryTests(WebhookCase):
     async def test_stop(self) -> None:
         """At the stop what is under way ends, and what was not told is told of."""
         self.receiver.answers = [-1]
-        box = self.outbox()
-        box.put(EVENT)
+        all_of_them = Webhooks(self.made, [self.webhook()])
+        all_of_them.put(EVENT)
         await self.receiver.got.get()
-        await Webhooks([box]).stop()
+        all_of_them.stop()
         self.assertEqual(self.counts, ["dropped"])
         self.assertIn("1 events were not told to localhost", "\n".join(self.log))
+
+
+class TakenUpTests(WebhookCase):
+    """Other receivers, while events wait."""
+
+    async def test_changed(self) -> None:
+        """For a URL that stays what waits is sent on, signed with the secret of now; its kinds are those of now."""
+        self.receiver.answers = [401]
+        all_of_them = Webhooks(self.made, [self.webhook(secret=b"x" * 24)])
+        failed = self.next("failed")
+        all_of_them.put(EVENT)
+        (first, _) = await self.receiver.got.get()
+        await failed
+        all_of_them.take_up([self.webhook(events=("quota-low",))])
+        all_of_them.put(EVENT)
+        delivered = self.next("delivered")
+        self.clock.advance(1)
+        headers, body = await self.receiver.got.get()
+        await delivered
+        self.assertEqual(headers["webhook-id"], first["webhook-id"])
+        signed = signature(SECRET, headers["webhook-id"], headers["webhook-timestamp"], body)
+        self.assertEqual(headers["webhook-signature"], signed)
+        self.assertEqual(self.counts, ["failed", "delivered"])
+
+    async def test_gone(self) -> None:
+        """One that is named no more gets nothing more, which the log says; a new one gets what happens from now on."""
+        self.receiver.answers = [-1]
+        all_of_them = Webhooks(self.made, [self.webhook()])
+        all_of_them.put(EVENT)
+        await self.receiver.got.get()
+        all_of_them.take_up([self.webhook(url=self.url + "&new")])
+        self.assertEqual(self.counts, ["dropped"])
+        self.assertIn("1 events were not told to localhost", "\n".join(self.log))
+        self.assertIn("it is no receiver any more", "\n".join(self.log))
+        delivered = self.next("delivered")
+        all_of_them.put(EVENT)
+        await delivered
+        all_of_them.take_up([])
+        all_of_them.put(EVENT)
+        self.assertEqual(self.counts, ["dropped", "delivered"])
 
 
 class TLSTests(WebhookCase):

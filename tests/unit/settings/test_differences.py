@@ -101,6 +101,9 @@ class DifferencesTests(SynchronousTestCase):
 
     def test_in_force(self) -> None:
         """What can change while docxy runs is in force at once, and goes back with the file."""
+        self.put("webhook", "0123456789abcdef01234567")
+        hook = f'[[webhook]]\nurl = "https://a.example/"\nsecret_file = "{self.directory}/webhook"\n'
+        hook += 'events = ["tag-moved"]\n'
         for before, after, name in (
             ('["192.0.2.0/24"]', '["192.0.2.0/25"]', "access (addresses)"),
             ("library/*", "library/**", "access (rules, groups)"),
@@ -109,6 +112,11 @@ class DifferencesTests(SynchronousTestCase):
             ('"ghcr.io"', '"ghcr.io"\ndeny = ["team/**"]', "upstreams.ghcr.io (deny)"),
             ('name = "*"', 'name = "*"\nallow = ["quay.io/**"]', "upstreams.* (allow)"),
             ('ca.pem"', 'ca.pem"\nca_only = true', "upstreams.docker.io (ca_only)"),
+            ('"ghcr.io"', '"ghcr.io"\nmin_age = "3d"\non_new = "deny"', "upstreams.ghcr.io (min_age)"),
+            ('"ghcr.io"', '"ghcr.io"\nimmutable = ["*:v*"]', "upstreams.ghcr.io (immutable)"),
+            ('name = "*"', 'name = "*"\nmin_age = "1d"', "upstreams.* (min_age)"),
+            ("tag_ttl = 60", 'tag_ttl = 60\nhistory = "30d"', "history"),
+            ("[access]", f"{hook}[access]", "[[webhook]]"),
         ):
             self.puts = 0
             with logged() as lines:
