@@ -14,12 +14,14 @@ import click
 from rich.text import Text
 
 from docxy.cli.admin import find, print_json
+from docxy.cli.config_tables import shown, told
 from docxy.cli.failure import Failure
-from docxy.cli.screen import BOLD, QUIET, clean, console, grid, heading
+from docxy.cli.screen import BOLD, QUIET, clean, console, grid
 from docxy.observe.verdict import amount
-from docxy.settings.load import Setting, effective, load
+from docxy.settings.load import Setting, content, effective, load
 from docxy.settings.model import Config, ConfigError
 from docxy.settings.options import OPTIONS
+from docxy.settings.origins import tables
 from docxy.settings.schema import text
 from docxy.web.pages.clients import ClientFile, clients, containerd, docker, k3s, kubernetes
 from docxy.web.pages.trust import trust
@@ -86,18 +88,22 @@ def check(file: str, as_json: bool) -> None:
 @click.option("--config", "file", metavar="FILE", type=click.Path(), help="The file. Without it: DOCXY_CONFIG.")
 @_json
 def show(file: str | None, as_json: bool) -> None:
-    """Every option: its effective value, and where that came from.
+    """Every option, and every key of the file's tables: its effective value, and where that came from.
 
-    It reads the file and this shell's environment, as docxy would if it started here.
+    It reads the file and this shell's environment, as docxy would if it started here. No secret is shown. --json has
+    the keys of tables, too, that have no value.
     """
     found, sources = checked(file)
+    try:
+        settled = tables(found, content({} if file is None else {"config": file}, os.environ), sources)
+    except ConfigError as error:  # it has changed since
+        raise Failure(str(error)) from None
     rows = {key: (_value(key, setting, found), setting.source or "default") for key, setting in sources.items()}
     if sources["upstream"].source is None and found.upstreams[0].url != sources["upstream"].value:
         rows["upstream"] = (found.upstreams[0].url, "[[upstreams]]")
-    upstreams = [{"name": upstream.name, "url": upstream.url} for upstream in found.registries]
     if as_json:
         options = {key: {"value": value, "from": source} for key, (value, source) in rows.items()}
-        print_json({"options": options, "upstreams": upstreams, "htpasswd": found.access.htpasswd})
+        print_json({"options": options, "htpasswd": found.access.htpasswd, **told(settled)})
         return
     out = console()
     table = grid({"no_wrap": True}, {"overflow": "fold", "ratio": 2}, {"overflow": "fold", "ratio": 1})
@@ -108,11 +114,8 @@ def show(file: str | None, as_json: bool) -> None:
         style = QUIET if is_default else ""
         table.add_row(key.replace("_", "-"), Text(_shown(key, value), style or BOLD), Text(place, style))
     out.print(table)
-    out.print(heading("Registries"))
-    table = grid({"no_wrap": True}, {"overflow": "fold"})
-    for upstream in upstreams:
-        table.add_row(Text(upstream["name"], BOLD), clean(upstream["url"]))
-    out.print(table)
+    for part in shown(settled):
+        out.print(part)
 
 
 @config.command(

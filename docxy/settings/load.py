@@ -154,6 +154,11 @@ def effective(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str,
     return _found(given, environ)[2]
 
 
+def content(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the configuration file holds, empty where there is none; takes what `load` takes.  Raises ConfigError."""
+    return _found(given, environ)[1]
+
+
 def cache_directory(
     given: Mapping[str, Any], environ: Mapping[str, str], *, root: bool
 ) -> tuple[str | None, int | None]:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import bcrypt
@@ -22,6 +23,50 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+DIGEST = "sha256:" + "1" * 64
+TABLES = f"""\
+cert = "off"
+recall_file = "DIR/recalls"
+[[upstreams]]
+name = "docker.io"
+min_age = "3d"
+on_new = "deny"
+immutable = ["*:v*", "team/app:r-*"]
+[[upstreams]]
+name = "*"
+proxy = "off"
+deny = ["a.test/**"]
+[[upstreams]]
+name = "quay.io"
+username = "ci"
+password_env = "KEY"
+tag_ttl = 5
+max_rate = "50MB"
+[access]
+htpasswd = "DIR/users"
+deny = ["192.0.2.0/24"]
+[[freeze]]
+image = "python:3"
+digest = "{DIGEST}"
+[[recall]]
+image = "docker.io/team/app:1"
+[[keep]]
+hot = 5
+quiet = "01:00-05:00"
+[[cooldown]]
+images = ["quay.io/**"]
+min_age = "0s"
+[[webhook]]
+url = "https://hooks.example/t0ken"
+secret_file = "DIR/hook"
+events = ["tag-moved"]
+[archive]
+url = "s3://bucket/x"
+access_key = "AKIA"
+secret_env = "KEY"
+"""
 
 
 class FileCase(AdminCase):
@@ -82,6 +127,72 @@ class ShowTests(FileCase):
         self.assertEqual(told["prefetch"]["value"], False)
         self.assertEqual(told["workers"], {"value": 3, "from": "WORKERS in the environment"})
         self.assertEqual(told["auth"], {"value": "none", "from": "default"})
+
+    def test_tables(self) -> None:
+        """So do the keys of registries, of access and of policy, of receivers and the archive: the table, or not."""
+        for name, text in (("recalls", f"{DIGEST} old\n"), ("users", ""), ("hook", "0123456789abcdef01234567")):
+            (self.directory / name).write_text(text)
+        path = self.write(TABLES.replace("DIR", str(self.directory)))
+        environ = {"KEY": "hunter2", "TAG_TTL": "7", "HTTPS_PROXY": "http://u:hunter2@proxy.example:1"}
+        told = json.loads(self.said(0, "config", "show", "--config", path, "--json", **environ))
+
+        def pairs(table: dict[str, dict[str, Any]], *keys: str) -> list[tuple[Any, str]]:
+            return [(table[key]["value"], table[key]["from"]) for key in keys]
+
+        hub, star, quay = (each["settings"] for each in told["upstreams"])
+        first, second, third = (f"[[upstreams]] {n} in {path}" for n in (1, 2, 3))
+        ttl = "TAG_TTL in the environment"
+        self.assertEqual(
+            pairs(hub, "name", "url", "min_age", "on_new", "immutable", "tag_ttl", "proxy", "library"),
+            [
+                ("docker.io", first),
+                ("https://registry-1.docker.io", "default"),
+                (259200.0, first),
+                ("deny", first),
+                (["*:v*", "team/app:r-*"], first),
+                (7.0, ttl),
+                ("http://proxy.example:1", "the environment"),
+                (True, "default"),
+            ],
+        )
+        self.assertEqual(pairs(star, "name", "proxy", "deny"), [("*", second), (None, second), (["a.test/**"], second)])
+        self.assertEqual(
+            pairs(quay, "accounts", "tag_ttl", "auth", "max_rate"),
+            [(["ci"], third), (5.0, third), ("none", "default"), (50_000_000, third)],
+        )
+        self.assertEqual(set(hub), set(quay))
+        access = f"[access] in {path}"
+        self.assertEqual(
+            pairs(told["access"], "htpasswd", "deny", "reserve"),
+            [(f"{self.directory}/users", access), (["192.0.2.0/24"], access), ({}, "default")],
+        )
+        policy = told["policy"]
+        self.assertEqual(
+            pairs(policy["freeze"][0], "image"), [("docker.io/library/python:3", f"[[freeze]] 1 in {path}")]
+        )
+        by_table, by_file = policy["recall"]
+        self.assertEqual(pairs(by_table, "reason"), [("the operator gave no reason", "default")])
+        self.assertEqual(pairs(by_file, "digest"), [(DIGEST, f"recall_file {self.directory}/recalls")])
+        keep = f"[[keep]] 1 in {path}"
+        self.assertEqual(
+            pairs(policy["keep"][0], "hot", "every", "quiet"), [(5, keep), (21600.0, "default"), ("01:00-05:00", keep)]
+        )
+        self.assertEqual(pairs(policy["cooldown"][0], "min_age"), [(0.0, f"[[cooldown]] 1 in {path}")])
+        hook = f"[[webhook]] 1 in {path}"
+        self.assertEqual(
+            pairs(told["webhooks"][0], "url", "events"), [("https://hooks.example/…", hook), (["tag-moved"], hook)]
+        )
+        archive = f"[archive] in {path}"
+        self.assertEqual(
+            pairs(told["archive"], "url", "access_key", "puts"),
+            [("s3://bucket/x", archive), ("(given)", archive), (2, "default")],
+        )
+        text = self.said(0, "config", "show", "--config", path, **environ)
+        for words in ("min_age", "3 days", "[[upstreams]] 1", "[[webhook]] 1", "recall_file", "50.0 MB/s"):
+            self.assertIn(words, text)
+        for whole in (text, json.dumps(told)):
+            for secret in ("hunter2", "t0ken", "AKIA", "0123456789abcdef"):
+                self.assertNotIn(secret, whole)
 
     def test_secrets(self) -> None:
         """Passwords are not shown."""
