@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
-from click.shell_completion import BashComplete, get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 _BASH = """\
 %(complete_func)s() {
@@ -35,11 +37,20 @@ class _Bash(BashComplete):
     source_template = _BASH
 
 
+class _Fish(FishComplete):
+    """As click has it, but that a comma does not end what is said of a command."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+_KINDS: Mapping[str, type[ShellComplete]] = {"bash": _Bash, "zsh": ZshComplete, "fish": _Fish}
+
+
 @click.command(
     short_help="What makes a shell complete docxy's commands and options.",
     epilog="Example: echo 'eval \"$(docxy completion bash)\"' >> ~/.bashrc",
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(_KINDS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that makes SHELL complete docxy's commands and options.
@@ -47,7 +58,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     For bash and zsh: eval "$(docxy completion bash)" in the shell's start file. For fish:
     docxy completion fish > ~/.config/fish/completions/docxy.fish.
     """
-    kind = _Bash if shell == "bash" else get_completion_class(shell)
-    assert kind is not None
     root = ctx.find_root().command
-    click.echo(kind(root, {}, "docxy", "_DOCXY_COMPLETE").source())
+    click.echo(_KINDS[shell](root, {}, "docxy", "_DOCXY_COMPLETE").source())

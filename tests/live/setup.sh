@@ -22,7 +22,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 as_root apt-get update -qq
 
-packages="buildah busybox-static chromium chromium-driver containerd curl debootstrap docker-registry docker.io fonts-noto-cjk gcc haproxy libc6-dev nginx podman prometheus skopeo python3 python3-venv systemd wrk"
+packages="buildah busybox-static chromium chromium-driver containerd curl debootstrap docker-registry docker.io fish fonts-noto-cjk gcc haproxy libc6-dev nginx podman prometheus skopeo python3 python3-venv systemd wrk zsh"
 # Where docker's command line is a package of its own (Debian 13).
 if apt-cache show docker-cli >/dev/null 2>&1; then
     packages="$packages docker-cli"

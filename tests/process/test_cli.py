@@ -15,9 +15,12 @@ from docxy.names import OCI_MANIFEST
 from tests.harness.docxy import environment, spawn
 from tests.harness.processes import fetch, free_port
 from tests.harness.servers import QuietHandler, serve
+from tests.harness.terminal import COLUMNS, Terminal
 
 DOCXY = [sys.executable, "-c", "from docxy.cli.main import main; main()"]
 """`docxy`, whatever PATH says."""
+SHOWN_AGAIN = "\x1b[?25h\x1b[?1049l"
+"""The cursor, and what was on the screen before."""
 LAYER = bytes(range(256)) * 4096
 DIGEST = f"sha256:{hashlib.sha256(LAYER).hexdigest()}"
 MANIFEST = json.dumps(
@@ -53,6 +56,30 @@ class CommandTests(SynchronousTestCase):
         return subprocess.run(
             [*DOCXY, *arguments], env=environment(**environ), capture_output=True, text=True, timeout=60
         )
+
+    def terminal(self, environ: Mapping[str, str]) -> None:
+        """On a terminal of 80 columns `top` fits and leaves it as it was; questions wait for an answer."""
+        top = Terminal(self, [*DOCXY, "top"], environment(**environ))
+        top.until("fake.test/o/i:v1")
+        top.type("q")
+        self.assertEqual(top.ended(), 0)
+        self.assertLessEqual(max(map(len, top.lines)), COLUMNS)
+        self.assertTrue(top.text.rstrip().endswith(SHOWN_AGAIN), top.text[-40:])
+        self.assertEqual(top.after, top.before)
+        for answer, status, words in (("n", 1, "Aborted!"), ("y", 0, "freed ")):
+            asking = Terminal(self, [*DOCXY, "rm", "o/i:v1"], environment(**environ))
+            asking.until("[y/N]: ")
+            asking.type(f"{answer}\n")
+            self.assertEqual((asking.ended(), words in asking.text), (status, True), asking.text)
+            self.assertLessEqual(max(map(len, asking.lines)), COLUMNS)
+        password = Terminal(self, [*DOCXY, "password", "alice", "--cost", "4"], environment())
+        for prompt in ("Password for alice: ", "confirmation: "):
+            password.until(prompt)
+            password.type("hunter2\n")
+        self.assertEqual(password.ended(), 0)
+        self.assertIn("alice:$2b$04$", password.text)
+        self.assertNotIn("hunter2", password.text)
+        self.assertEqual(password.after, password.before)
 
     def test_pull(self) -> None:
         """A pull through a daemon that `docxy run` started is explained; when the daemon ends, the status is 3."""
@@ -91,6 +118,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.docxy(environ, "why", "o/other").returncode, 1)
         self.assertEqual(self.docxy(environ, "why", "Not An Image").returncode, 2)
         self.assertIn("fake.test", self.docxy(environ, "config", "podman").stdout)
+        self.terminal(environ)
         daemon.stop()
         ended = self.docxy(environ, "status")
         self.assertEqual((ended.returncode, len(ended.stderr.splitlines())), (3, 1), ended.stderr)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.harness.checkout import need
 from tests.unit.cli.case import AdminCase
+from tests.unit.cli.test_cache import lines
 
 STUB = """#!/bin/sh
 { printf '%s|%s\\n' "$COMP_WORDS" "$COMP_CWORD"; } >&2
@@ -51,3 +54,71 @@ class BashTests(AdminCase):
         asked, found = self.completed("docxy pin alpine:3.19 ")
         self.assertEqual(asked.rpartition("|")[2], "3")
         self.assertEqual(found, ["alpine:3.19", "alpine:3.20"])
+
+
+class ShellCase(AdminCase):
+    """A shell that has `docxy` in its PATH, in front of the socket of the test."""
+
+    shell = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.program = need(self.shell)
+        script = self.run_docxy("completion", self.shell)
+        self.assertEqual(script.exit_code, 0, script.output)
+        self.script = self.directory / f"docxy.{self.shell}"
+        self.script.write_text(script.stdout)
+        docxy = self.directory / "docxy"
+        docxy.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from docxy.cli.main import main; main()" "$@"\n')
+        docxy.chmod(0o755)
+        self.answers["names"] = lines({"name": "alpine:3.20"}, {"name": "alpine:3.19"})
+
+    def said_by(self, *argv: str) -> list[str]:
+        """What the shell prints."""
+        environ = {
+            "PATH": f"{self.directory}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "HOME": str(self.directory),
+            "ADMIN_SOCKET": self.socket,
+        }
+        result = subprocess.run([self.program, *argv], env=environ, capture_output=True, text=True, timeout=60)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return result.stdout.splitlines()
+
+
+class FishTests(ShellCase):
+    """`docxy completion fish`, in a fish."""
+
+    shell = "fish"
+
+    def test_completes(self) -> None:
+        """Its grammar is right; commands come with what they do, images as they are named."""
+        self.said_by("--no-execute", str(self.script))
+        self.assertEqual(self.asked_for("docxy sta"), ["status\tOne screen: is docxy well, and what does it do?"])
+        self.assertEqual(self.asked_for("docxy show alp"), ["alpine:3.19", "alpine:3.20"])
+        self.assertEqual(self.acts, [("names", {"begins": "alp"})])
+
+    def asked_for(self, line: str) -> list[str]:
+        return self.said_by("--no-config", "-c", f"source {self.script}; complete --do-complete '{line}'")
+
+
+class ZshTests(ShellCase):
+    """`docxy completion zsh`, in a zsh whose own completion is written down in place of shown."""
+
+    shell = "zsh"
+
+    def test_completes(self) -> None:
+        """Its grammar is right; commands come with what they do, images as they are named."""
+        self.said_by("-n", str(self.script))
+        self.assertEqual(self.asked_for("docxy sta"), ["status:One screen: is docxy well, and what does it do?"])
+        self.assertEqual(self.asked_for("docxy show alp"), ["alpine:3.20", "alpine:3.19"])
+        self.assertEqual(self.acts, [("names", {"begins": "alp"})])
+
+    def asked_for(self, line: str) -> list[str]:
+        program = f"""compdef() {{ }}
+            source {self.script}
+            compadd() {{ print -rl -- $completions }}
+            _describe() {{ print -rl -- $completions_with_descriptions }}
+            words=({line}); CURRENT=$#words
+            _docxy_completion"""
+        return self.said_by("-f", "-c", program)
