@@ -37,6 +37,8 @@ class Library:
     def __init__(self) -> None:
         self.content: dict[str, tuple[str, bytes]] = {}
         self.asked: list[str] = []
+        self.left: int | None = None
+        """Of 100 pulls; None: there is no limit."""
         shared = os.urandom(3 << 20)
         for tag in ("v1", "v2"):
             children = []
@@ -75,6 +77,9 @@ class Registry(BaseHTTPRequestHandler):
         self.send_response(404 if found is None else 200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if self.library.left is not None:
+            self.send_header("ratelimit-limit", "100;w=21600")
+            self.send_header("ratelimit-remaining", f"{self.library.left};w=21600")
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -136,6 +141,18 @@ class Carried(SynchronousTestCase):
         asked = len(self.library.asked)
         self.pull(port, "v2")
         self.assertFalse([each for each in self.library.asked[asked:] if "/blobs/" in each])
+
+    def test_floor(self) -> None:
+        """A pull limit that is nearly used up is left to others; a lower floor takes of it."""
+        _, environ = self.start("limited")
+        self.library.left = 8
+        self.docxy(environ, "warm", "fake.test/o/i:v1", "--floor", "5")
+        asked = len(self.library.asked)
+        (row,) = self.docxy(environ, "warm", "fake.test/o/i:v2", status=1)["images"]
+        self.assertEqual(row["status"], 429)
+        self.assertFalse([each for each in self.library.asked[asked:] if "/blobs/" in each])
+        (row,) = self.docxy(environ, "warm", "fake.test/o/i:v2", "--floor", "5")["images"]
+        self.assertEqual((row["error"], row["fetched"] > 0), ("", True))
 
     def docxy(self, environ: Mapping[str, str], *arguments: str, status: int = 0) -> Any:
         done = subprocess.run(

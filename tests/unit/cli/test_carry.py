@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 from click.testing import Result
 
-from docxy.cli import download, import_
+from docxy.cli import download, import_, warm
 from docxy.names import Digest
 from docxy.pull.archive.tar import END, entry_of, header, padding
 from docxy.steward.lines import Failed
@@ -285,6 +285,22 @@ class WarmCommand(AdminCase):
         """Without a docxy that runs the exit status is 3."""
         result = self.run_docxy("warm", "alpine", "--socket", "/nonexistent.sock")
         self.assertEqual(result.exit_code, 3)
+
+    def test_wait(self) -> None:
+        """With --wait a pull limit that is used up is waited for, as long as docxy says; without it that is the end."""
+        row = {"name": NAME, "platform": None, "digest": "", "size": 9, "fetched": 9, "retry_after": None}
+        limited = {**row, "error": "reserved for others", "status": 429}
+        told = [{**limited, "retry_after": 90.0}, limited, {**row, "error": "", "status": 0}]
+        self.answers["warm"] = lambda given: [{"item": told.pop(0)}, {"done": {}}]
+        slept: list[float] = []
+        self.patch(warm.time, "sleep", slept.append)
+        result = self.run_docxy("warm", "alpine:3", "--wait", "--floor", "25")
+        self.assertEqual((result.exit_code, slept), (0, [90.0, warm.USUAL_WAIT]))
+        self.assertIn("reserved for others; trying again in 90 s", result.stderr)
+        self.assertEqual(self.acts, [("warm", {"image": ["alpine:3"], "floor": 0.25})] * 3)
+        told.append(limited)
+        self.assertIn("reserved for others", self.said(1, "warm", "alpine:3"))
+        self.assertEqual(len(slept), 2)
 
     def test_long_names(self) -> None:
         """However long a name is, it begins beside its mark, and goes on below itself."""
