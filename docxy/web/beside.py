@@ -1,4 +1,4 @@
-"""The plain HTTP port beside HTTPS: what has to be read without TLS; all else is redirected.
+"""The plain HTTP port beside HTTPS: health, and what has to be read without TLS; all else is redirected.
 
 The laws: an ACME server's challenge is answered only for a token that docxy is being asked about, to anybody:
 an ACME server says from nowhere that it comes; no other path answers without the perimeter.  Until there is a
@@ -72,10 +72,11 @@ class Beside(Resource):
             return self._challenges.render(request)
         if path == CA and self._authority is not None:
             return self._authority.render(request)
+        if path in (b"/health", b"/ready", b"/startup"):
+            # What probes here does not follow a redirect to another name.
+            return self._health.render(request)
         if self._is_ready():
             return self._redirect.render(request)
-        if path in (b"/health", b"/ready", b"/startup"):
-            return self._health.render(request)
         return self._nothing_yet.render(request)
 
     async def _answer(self, request: Request) -> None:

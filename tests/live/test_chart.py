@@ -19,6 +19,7 @@ import kubernetes_validate
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from docxy.settings.load import load
 from tests.harness.processes import CHECKOUT, SYSTEM_PATH, kill_group
 from tests.live.gobuild import built, files
 
@@ -67,6 +68,14 @@ SWITCHES = {
         "httpRoute.parentRefs[0].name=public",
         "httpRoute.hash=envoy",
     ],
+    "ACME": [
+        "acme.names={mirror.example,hub.example}",
+        "acme.email=you@mirror.example",
+        "acme.directory=https://ca.example/dir",
+        "acme.profile=shortlived",
+        "service.type=LoadBalancer",
+        "networkPolicy.enabled=true",
+    ],
     "autoscaling": ["autoscaling.enabled=true"],
     "network policy": [
         "networkPolicy.enabled=true",
@@ -99,6 +108,10 @@ REFUSED = {
     "/cache/volume/kind": [IMAGE, "cache.volume.kind=nfs"],
     "/publicUrl": [IMAGE, "publicUrl=mirror.example"],
     "/cache/size": [IMAGE, "cache.size=most"],
+    "/acme/email": [IMAGE, "acme.names={mirror.example}", "acme.email=you"],
+    "ingress and httpRoute have to be off": [IMAGE, "acme.names={a.example}", *SWITCHES["ingress-nginx"]],
+    "only one replica": [IMAGE, "acme.names={a.example}", "replicas=2"],
+    "cache.volume.kind has to be claim": [IMAGE, "acme.names={a.example}", "cache.volume.kind=emptyDir"],
 }
 """Values that the chart does not take, by what helm says then."""
 
@@ -255,8 +268,34 @@ class ChartTests(SynchronousTestCase):
             ([*SWITCHES["Gateway"]], "https://mirror.example"),
             (["service.port=8080"], "http://mirror-docxy.registry.svc:8080"),
             (["publicUrl=https://hub.example/"], "https://hub.example"),
+            (SWITCHES["ACME"], "https://mirror.example"),
         ):
             self.assertEqual(environ_of_pods(values)["PUBLIC_URL"], url)
+
+    def test_acme(self) -> None:
+        """The settings are those that docxy starts with, and both ports lead to it, port 80 from anywhere."""
+        environ = {name: value for name, value in environ_of_pods(SWITCHES["ACME"]).items() if value is not None}
+        del environ["DOCXY_CONFIG"]
+        config = load({}, environ, root=False, ipv6=False)
+        assert config.issuing is not None and config.issuing.acme is not None
+        self.assertEqual(config.issuing.names, ("mirror.example", "hub.example"))
+        self.assertEqual(config.issuing.acme.directory, "https://ca.example/dir")
+        self.assertTrue(config.issuing.state.startswith(environ["CACHE_DIR"]))
+        things = list(made(SWITCHES["ACME"]))
+        (pod,) = (each["spec"]["template"]["spec"] for each in things if each["kind"] == "StatefulSet")
+        (container,) = pod["containers"]
+        listening = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert config.redirect is not None
+        for name, endpoint in (("http", config.redirect), ("https", config.https)):
+            self.assertIn(f":{listening[name]}", endpoint)
+        (service,) = (each for each in things if each["kind"] == "Service" and each["spec"].get("type"))
+        self.assertEqual(
+            {each["port"]: each["targetPort"] for each in service["spec"]["ports"]}, {80: "http", 443: "https"}
+        )
+        # Before the pod has started, the server cannot reach it to give it a certificate.
+        self.assertEqual(container["startupProbe"]["httpGet"]["path"], "/health")
+        (policy,) = (each for each in things if each["kind"] == "NetworkPolicy")
+        self.assertIn({"ports": [{"port": "http"}]}, policy["spec"]["ingress"])
 
     def test_prefetch(self) -> None:
         """Where the way in hashes, no pod fetches layers that another one will be asked for."""

@@ -79,8 +79,9 @@ class BesideTests(SynchronousTestCase):
             self.assertEqual(self.ask(path, authority=True).status, 403, path)
 
     def test_redirects(self) -> None:
-        """With a certificate all else is redirected, health too, and `/ca.pem` where there is no authority."""
-        for path in ("/", "/health", "/ca.pem", "/v2/library/alpine/manifests/latest"):
+        """With a certificate all but health is redirected, also `/ca.pem` where there is no authority."""
+        self.assertEqual(self.ask(b"/health").status, 200)
+        for path in ("/", "/healthy", "/ca.pem", "/v2/library/alpine/manifests/latest"):
             answer = self.ask(path.encode())
             self.assertEqual((answer.status, answer.headers["location"]), (301, PUBLIC + path))
 

@@ -21,6 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- /* Ends in no slash. */}}
 {{- define "docxy.publicUrl" -}}
 {{- if .Values.publicUrl }}{{ trimSuffix "/" .Values.publicUrl }}
+{{- else if .Values.acme.names }}https://{{ first .Values.acme.names }}
 {{- else if and .Values.ingress.enabled .Values.ingress.host }}{{ ternary "https" "http" (ne .Values.ingress.tlsSecret "") }}://{{ .Values.ingress.host }}
 {{- else if and .Values.httpRoute.enabled .Values.httpRoute.host }}https://{{ .Values.httpRoute.host }}
 {{- else }}http://{{ include "docxy.name" . }}.{{ .Release.Namespace }}.svc{{ if ne (int .Values.service.port) 80 }}:{{ .Values.service.port }}{{ end }}
@@ -40,4 +41,13 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* Nothing, or why a certificate of docxy's own cannot work. */}}
+{{- define "docxy.checkAcme" -}}
+{{- if .Values.acme.names }}
+{{- if or .Values.ingress.enabled .Values.httpRoute.enabled }}{{ fail "acme.names: docxy ends TLS itself then, so ingress and httpRoute have to be off" }}{{ end }}
+{{- if or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) }}{{ fail "acme.names: only one replica can get the certificate, because the server may ask any pod; let a controller end TLS for more" }}{{ end }}
+{{- if ne .Values.cache.volume.kind "claim" }}{{ fail "acme.names: the certificate has to outlive the pod, so cache.volume.kind has to be claim" }}{{ end }}
+{{- end }}
 {{- end }}
