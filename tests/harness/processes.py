@@ -12,6 +12,7 @@ has no other way to say that it is ready.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -45,6 +46,9 @@ PATIENCE = 60.0
 
 RELOADED = "SIGHUP: reloaded"
 """What docxy logs when all its processes have reloaded."""
+
+_PORTS = range(12_000, 32_000)
+"""Below what Linux gives to connections (`net.ipv4.ip_local_port_range`), above what services take."""
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's own programs are, first, whatever else a machine has in its PATH."""
@@ -83,11 +87,15 @@ def which(program: str) -> str | None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port nobody listens on at this moment, and that the kernel gives to no outgoing connection.
+
+    Raises OSError where none of a hundred is free.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((host, port))
+            return port
+    raise OSError(f"no free port at {host} between {_PORTS.start} and {_PORTS.stop}")
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from tests.harness.processes import free_port
 from tests.torture import client
 
 CHECKOUT = Path(__file__).parents[2]
@@ -32,14 +32,6 @@ BAD_LINES = ("Traceback (most recent call last)", "Unhandled Error", "Unhandled 
 
 class DidNotStart(Exception):
     """The message has the end of the log."""
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @frozen
