@@ -257,8 +257,12 @@ class Telling(Service):
 
     async def _state(self) -> None:
         now = self._seconds()
+        followers = {} if self._fills is None else self._fills.followers.counted()
+        fills = self._running(now, followers)
+        running = {fill["digest"] for fill in fills}
         state: dict[str, Any] = {
-            "fills": self._running(now),
+            "fills": fills,
+            "following": {str(digest): count for digest, count in followers.items() if str(digest) not in running},
             "upstreams": {
                 name: told(self._notes.note(name), now, way.endpoints.due, way.limited_until())
                 for name, way in self._ways.items()
@@ -304,7 +308,7 @@ class Telling(Service):
         now = self._seconds()
         self._look_due = now + min(_LOOK_AHEAD, max(LOOK_INTERVAL, _LOOK_SHARE * (now - began)))
 
-    def _running(self, now: float) -> list[dict[str, Any]]:
+    def _running(self, now: float, followers: Mapping[Digest, int]) -> list[dict[str, Any]]:
         """The fills of this process, with their rates of late: bytes come in bursts, of which one look sees none."""
         before, self._offsets = self._offsets, {}
         found = []
@@ -323,7 +327,7 @@ class Telling(Service):
                     "size": fill.size,
                     "offset": fill.offset,
                     "rate": round(rate),
-                    "readers": fill.joined,
+                    "readers": followers.get(fill.digest, 0),
                     "connections": fill.connections,
                     "started": fill.started,
                 }

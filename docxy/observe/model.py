@@ -7,6 +7,7 @@ A process tells of its state now and then:
 
     {"fills": [{"digest", "upstream", "repository", "size", "offset", "rate", "readers", "connections",
                 "started"}, ...],
+     "following": {digest: how many of its clients follow a fill that another process runs, ...},
      "upstreams": {name: {"asked", "latency", "state", "error", "until", "limit", "remaining",
                          "received", "answered"}, ...},
      "cache": {"used", "budget", "pinned", "pins", "largest", "next"} or absent where it is not this process that
@@ -19,7 +20,7 @@ A process tells of its state now and then:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -320,13 +321,13 @@ class ReadModel:
 
     def _fills(self) -> list[Mapping[str, Any]]:
         fills = [fill for state in self._states.values() for fill in state.get("fills", ())]
-        # Each process that follows a fill knows of it; the one that writes it says more.
-        best: dict[str, Mapping[str, Any]] = {}
-        for fill in sorted(fills, key=lambda fill: fill["connections"]):
-            seen = best.get(fill["digest"])
-            readers = fill["readers"] + (0 if seen is None else seen["readers"])
-            best[fill["digest"]] = {**fill, "readers": readers}
-        return sorted(best.values(), key=lambda fill: fill["started"])[:SHOWN_FILLS]
+        # Two processes may tell of one as it passes from the one to the other: the newer one is right.
+        newest = {fill["digest"]: fill for fill in sorted(fills, key=lambda fill: fill["started"])}
+        readers: Counter[str] = Counter()
+        for state in self._states.values():
+            readers.update(state.get("following", {}))
+        shown = list(newest.values())[:SHOWN_FILLS]
+        return [{**fill, "readers": fill["readers"] + readers[fill["digest"]]} for fill in shown]
 
     def _unnamed(self) -> list[str]:
         """The registries that only clients name, as far as a process has them ready."""

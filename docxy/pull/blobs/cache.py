@@ -153,7 +153,8 @@ class BlobCache:
         far = None
         if self._parallel is not None and span is not None and not is_whole(span) and not caller.cached_only:
             far = Far(self._fills, digest, span, self._parallel.extra)
-        return PulledBlob(span, Following(reader, span, reopen, direct, far), status, fetched=opened.fetched)
+        body = Following(reader, span, reopen, direct, far, self._fills.followers)
+        return PulledBlob(span, body, status, fetched=opened.fetched)
 
     async def size(self, repository: str, digest: Digest, caller: Caller) -> tuple[int | None, CacheStatus]:
         """How long the blob is; never downloads it."""

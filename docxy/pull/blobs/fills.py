@@ -22,6 +22,7 @@ from docxy.pull.blobs.again import Source
 from docxy.pull.blobs.ahead import NEAR, Ahead, Demands
 from docxy.pull.blobs.backoff import Backoff
 from docxy.pull.blobs.fill import Fill
+from docxy.pull.blobs.followers import Followers
 from docxy.pull.blobs.parallel import Parallel
 from docxy.pull.blobs.running import MOST_COUNTED, NamedCounts, Running
 from docxy.storage.interfaces import IBlobWriter
@@ -53,6 +54,8 @@ class Fills:
         self._backoff = backoff
         self.resumed = NamedCounts(MOST_COUNTED)
         """How often fills went on after an upstream broke off, by its name."""
+        self.followers = Followers()
+        """Clients of this process that follow a fill, whichever process runs it."""
         self._fills: dict[Digest, Fill] = {}
         self._running: dict[Digest, Deferred[None]] = {}
         self._ends: dict[Digest, list[Deferred[None]]] = {}

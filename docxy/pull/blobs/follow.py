@@ -16,7 +16,9 @@ from zope.interface import implementer
 
 from docxy.bodies import FilePiece, IBody, IPieceBody
 from docxy.errors import RegistryError, UpstreamError
+from docxy.names import Digest
 from docxy.pull.blobs.far import Far
+from docxy.pull.blobs.followers import Followers
 from docxy.pull.blobs.rest import is_whole
 from docxy.ranges import Span
 from docxy.storage.interfaces import IBlobReader, State, StorageError
@@ -38,8 +40,19 @@ class Following:
 
     _log = Logger()
 
-    def __init__(self, reader: IBlobReader, span: Span | None, reopen: Reopen, direct: Direct, far: Far | None) -> None:
-        """`span`: None for all of a blob whose size is not known yet.  `far`: None where it is not to be asked for."""
+    def __init__(
+        self,
+        reader: IBlobReader,
+        span: Span | None,
+        reopen: Reopen,
+        direct: Direct,
+        far: Far | None,
+        followers: Followers,
+    ) -> None:
+        """`span`: None for all of a blob whose size is not known yet.  `far`: None where it is not to be asked for.
+
+        `followers`: it is one of them until it is closed.
+        """
         self._far = far
         self._reader = reader
         self._span = span
@@ -50,6 +63,17 @@ class Following:
         self._restarts = 0
         self._rest: IBody | None = None
         self._closed = False
+        self._followers = followers
+        followers.add(self)
+
+    @property
+    def digest(self) -> Digest:
+        return self._reader.digest
+
+    @property
+    def still_arrives(self) -> bool:
+        """See `docxy.pull.blobs.followers`; what comes past the cache arrives for this client alone."""
+        return self._rest is None and self._reader.state is not State.VERIFIED
 
     async def read(self) -> bytes:
         while await self._more():
@@ -189,6 +213,7 @@ class Following:
 
     def close(self) -> None:
         self._closed = True
+        self._followers.remove(self)
         self._reader.close()
         if self._rest is not None:
             self._rest.close()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,8 +18,13 @@ from docxy.daemon.timers import every
 from docxy.observe.condition import Condition
 from docxy.observe.model import About, ReadModel
 from docxy.observe.one_process import OneProcess
+from docxy.names import Digest
 from docxy.observe.state import Notes
+from docxy.pull.blobs.followers import Followers
 from tests.harness.certificates import server_files
+
+
+LAYER, OTHER = Digest.of(b"layer"), Digest.of(b"other")
 
 
 @define
@@ -28,12 +33,19 @@ class Fill:
 
     started: float
     offset: int = 0
-    digest: str = "sha256:layer"
+    digest: Digest = LAYER
     upstream: str = "docker.io"
     repository: str = "library/alpine"
     size: int = 1 << 30
-    joined: int = 1
     connections: int = 1
+
+
+@frozen(eq=False)
+class Follower:
+    """One client's way."""
+
+    digest: Digest
+    still_arrives: bool = True
 
 
 @define
@@ -41,6 +53,7 @@ class Running:
     """What is being fetched."""
 
     fills: list[Fill]
+    followers: Followers = field(factory=Followers)
 
     def running(self) -> list[Fill]:
         return self.fills
@@ -61,11 +74,18 @@ class TellingTests(SynchronousTestCase):
             names=True,
         )
 
-    def start(self, expires: Callable[[], float] | None, cache: OpenCache | None = None) -> None:
+    def start(
+        self,
+        expires: Callable[[], float] | None,
+        cache: OpenCache | None = None,
+        fills: Any = None,
+        number: int = 1,
+    ) -> None:
+        """`number`: the process's; `fills`: what it fetches."""
         notes = Notes(self.clock.seconds)
-        process = OneProcess(self.model, 1)
+        process = OneProcess(self.model, number)
         telling = Telling(
-            process, self.condition, None, {}, notes, cache, None, expires, None, None, self.clock, self.clock
+            process, self.condition, fills, {}, notes, cache, None, expires, None, None, self.clock, self.clock
         )
         telling.startService()
         self.addCleanup(telling.stopService)
@@ -73,14 +93,7 @@ class TellingTests(SynchronousTestCase):
     def test_rate(self) -> None:
         """The rate of what is fetched is that of some seconds: bytes come in bursts, of which a look sees none."""
         fill = Fill(self.clock.seconds())
-        process = OneProcess(self.model, 1)
-        running: Any = Running([fill])
-        notes = Notes(self.clock.seconds)
-        telling = Telling(
-            process, self.condition, running, {}, notes, None, None, None, None, None, self.clock, self.clock
-        )
-        telling.startService()
-        self.addCleanup(telling.stopService)
+        self.start(None, fills=Running([fill]))
         rates = []
         for number in range(20):
             fill.offset += 0 if number % 2 else 2000
@@ -90,6 +103,18 @@ class TellingTests(SynchronousTestCase):
         self.assertLess(max(rates[5:]), 1500)
         self.clock.pump([TELL_INTERVAL] * 7)
         self.assertEqual(self.model.snapshot()["fills"][0]["rate"], 0)
+
+    def test_followers(self) -> None:
+        """Of a fill of its own a process tells with its clients; of one of another process, who follows it here."""
+        here, there = Running([Fill(0.0)]), Running([])
+        for follower in (Follower(LAYER), Follower(LAYER)):
+            here.followers.add(follower)
+        for follower in (Follower(LAYER), Follower(OTHER), Follower(LAYER, still_arrives=False)):
+            there.followers.add(follower)
+        self.start(None, fills=here)
+        self.start(None, fills=there, number=2)
+        (fill,) = self.model.snapshot()["fills"]
+        self.assertEqual((fill["digest"], fill["readers"]), (str(LAYER), 3))
 
     def told(self, what: str) -> Any:
         return self.model.snapshot()["docxy"][what]

@@ -88,11 +88,19 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual(from_json(told).image, "docker.io/library/alpine:latest")
 
     def test_fills_are_one(self) -> None:
-        """Two processes that know of one fill tell of one, with the clients of both."""
-        self.model.sampled(1, {"fills": [fill(connections=2, offset=50)], "upstreams": {}})
-        self.model.sampled(2, {"fills": [fill(readers=3)], "upstreams": {}})
+        """A fill is told of once, with the clients that follow it in all processes; who follows no fill is not told."""
+        self.model.sampled(1, {"fills": [fill(readers=40)], "following": {}, "upstreams": {}})
+        self.model.sampled(2, {"fills": [], "following": {DIGEST: 35, LAYER: 7}, "upstreams": {}})
+        self.model.sampled(3, {"fills": [], "following": {DIGEST: 25}, "upstreams": {}})
         (told,) = self.model.snapshot()["fills"]
-        self.assertEqual((told["offset"], told["readers"], told["connections"]), (50, 4, 2))
+        self.assertEqual((told["digest"], told["readers"]), (DIGEST, 100))
+
+    def test_passed_on(self) -> None:
+        """While one process goes on with what another one gave up, the newer one's word counts."""
+        self.model.sampled(1, {"fills": [fill(offset=50, started=95.0)], "upstreams": {}})
+        self.model.sampled(2, {"fills": [fill(offset=40, started=90.0)], "upstreams": {}})
+        (told,) = self.model.snapshot()["fills"]
+        self.assertEqual(told["offset"], 50)
 
     def test_worker_ends(self) -> None:
         """What a process was at is forgotten with it."""

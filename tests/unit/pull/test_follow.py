@@ -15,6 +15,7 @@ from zope.interface import implementer
 from docxy.bodies import IBody
 from docxy.errors import UpstreamError
 from docxy.names import Digest
+from docxy.pull.blobs.followers import Followers
 from docxy.pull.blobs.follow import RESTARTS, Following
 from docxy.ranges import Span
 from docxy.storage.interfaces import IBlobReader, State, StorageError
@@ -89,6 +90,7 @@ class FollowTests(SynchronousTestCase):
         self.directs: list[int] = []
         self.rest = Rest(b"")
         self.short = 0
+        self.followers = Followers()
 
     async def reopen(self, position: int) -> Reader | None:
         return self.reopened.pop(0)
@@ -100,7 +102,7 @@ class FollowTests(SynchronousTestCase):
 
     def follow(self, first: int = 0, stop: int = len(DATA)) -> Following:
         self.stop = stop
-        return Following(self.reader, Span(first, stop, len(DATA)), self.reopen, self.direct, None)
+        return Following(self.reader, Span(first, stop, len(DATA)), self.reopen, self.direct, None, self.followers)
 
     async def all(self, body: IBody) -> bytes:
         out = b""
@@ -116,6 +118,27 @@ class FollowTests(SynchronousTestCase):
             self.assertNoResult(got)
         self.reader.change(10, State.VERIFIED)
         self.assertEqual(self.successResultOf(got), DATA)
+
+    def test_counted(self) -> None:
+        """A client counts while the blob still arrives: not when it leaves, goes past the cache, or all is there."""
+        leaves, stays = self.follow(), self.follow()
+        self.assertEqual(self.followers.counted(), {self.reader.digest: 2})
+        leaves.close()
+        leaves.close()
+        self.assertEqual(self.followers.counted(), {self.reader.digest: 1})
+        self.reader.change(10, State.VERIFIED)
+        self.follow()
+        self.assertEqual(self.followers.counted(), {})
+        stays.close()
+
+    def test_past_the_cache(self) -> None:
+        """A client that gets the rest from the upstream itself follows no fill."""
+        got = Deferred.fromCoroutine(self.all(self.follow()))
+        self.reader.change(3)
+        self.assertEqual(self.followers.counted(), {self.reader.digest: 1})
+        self.reader.change(3, State.STALLED)
+        self.assertEqual(self.successResultOf(got), DATA)
+        self.assertEqual(self.followers.counted(), {})
 
     def test_span(self) -> None:
         """A span ends where it ends, whatever more is there or is to come."""
@@ -176,7 +199,7 @@ class FollowTests(SynchronousTestCase):
     def test_unknown_size(self) -> None:
         """Without a size the end is where the bytes are verified."""
         self.reader.size = None
-        got = Deferred.fromCoroutine(self.all(Following(self.reader, None, self.reopen, self.direct, None)))
+        got = Deferred.fromCoroutine(self.all(Following(self.reader, None, self.reopen, self.direct, None, self.followers)))
         self.reader.change(9)
         self.assertNoResult(got)
         self.reader.change(10, State.VERIFIED)

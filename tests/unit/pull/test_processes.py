@@ -52,10 +52,14 @@ class Two(MirrorCase):
         second = await self.other.stream(path, keep=False)
         await gatherResults([each.client.reached(MIB) for each in (first, second)])
         self.assertEqual([first.client.received, second.client.received], [MIB, MIB])
+        # Each counts its own clients.
+        followers = [each.fills.followers for each in (self.mirror, self.other)]
+        self.assertEqual([each.counted() for each in followers], [{digest: 1}] * 2)
         rule.release()
         await gatherResults([each.client.ended for each in (first, second)])
         self.assertEqual([first.client.digest, second.client.digest], [str(digest)] * 2)
         self.assertEqual(second.cache_status, "docxy; fwd=miss; collapsed")
+        self.assertEqual([each.counted() for each in followers], [{}] * 2)
         await drain(self.mirror, digest)
         for mirror in (self.mirror, self.other):
             self.assertEqual((await mirror.blob(digest)).cache_status, "docxy; hit")
