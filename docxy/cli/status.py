@@ -71,7 +71,9 @@ def _traffic(snapshot: Snapshot) -> RenderableType:
     shares = [Share(**snapshot["traffic"][name]) for name in ("hour", "day", "week")]
     table.add_row("", *(Text(name, style=QUIET) for name in ("last hour", "24 hours", "7 days")))
     table.add_row("from the cache", *(percent(share.hit_rate) for share in shares))
+    table.add_row("joined a fetch", *(percent(share.join_rate) for share in shares))
     table.add_row("to clients", *(amount(share.sent) for share in shares))
+    table.add_row("of it saved", *(amount(share.saved) for share in shares))
     table.add_row("from registries", *(amount(share.received) for share in shares))
     return table
 

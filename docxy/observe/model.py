@@ -24,7 +24,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from cachetools import LRUCache
 
 from docxy.observe.alerts import Alerts, Event, EventType
@@ -34,7 +34,7 @@ from docxy.observe.exemplars import Exemplars
 from docxy.observe.journal import Journal, Pull, nameless, to_json
 from docxy.observe.ledger import Charge, QuotaLedger
 from docxy.observe.recorder import Dropped
-from docxy.observe.traffic import Share, Traffic
+from docxy.observe.traffic import Traffic
 from docxy.observe.verdict import verdict, words
 from docxy.observe.visible import OF_CACHE
 
@@ -157,10 +157,10 @@ class ReadModel:
             exchange = self._with_platform(exchange)
         elif exchange.cache == "collapsed":
             exchange = self._with_fetch(exchange)
-        self.traffic.add(exchange)
         self.exemplars.note(exchange)
         self.alerts.answered(exchange)
         pull = self.journal.add(exchange)
+        self.traffic.add(exchange, self._is_ahead(exchange, pull))
         key = (exchange.upstream, exchange.repository)
         repository = self._repositories.pop(key, None) or _Repository()
         self._repositories[key] = repository
@@ -212,6 +212,13 @@ class ReadModel:
             waits={name: seconds for name, seconds in waits.items() if seconds},
             joined=fetch.request_id if same else "",
         )
+
+    def _is_ahead(self, exchange: Exchange, pull: Pull) -> bool:
+        """Whether docxy began to fetch a blob when this pull asked for its manifest: the hit saved nothing."""
+        fetch = self._fetches.get(exchange.digest or "") if exchange.kind == "blobs" else None
+        if fetch is None or not fetch.request_id:
+            return False
+        return any(part.kind == "manifests" and part.request_id == fetch.request_id for part in pull.parts)
 
     def _with_platform(self, exchange: Exchange) -> Exchange:
         """The answer, with the platform that an index named; what the index said is remembered."""
@@ -279,7 +286,7 @@ class ReadModel:
             "cache": self._cache(),
             "archive": merged(self._each("archive")),
             "traffic": {
-                name: _share(share)
+                name: asdict(share)
                 for name, share in (
                     ("hour", self.traffic.hour()),
                     ("day", self.traffic.day()),
@@ -386,7 +393,3 @@ def _began(exchange: Exchange) -> float:
 
 def _received(state: Mapping[str, Any]) -> int:
     return sum(upstream["received"] for upstream in state.get("upstreams", {}).values())
-
-
-def _share(share: Share) -> dict[str, int]:
-    return {"answers": share.answers, "hits": share.hits, "sent": share.sent, "received": share.received}

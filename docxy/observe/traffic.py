@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define, frozen
+from attrs import define, fields, frozen
 
 from docxy.observe.exchange import Exchange
 
 _MINUTE, _HOUR = 60.0, 3600.0
+_HITS = ("hit", "stale", "revalidated")
 
 
 @frozen
@@ -21,9 +22,14 @@ class Share:
 
     answers: int = 0
     hits: int = 0
-    """Answers that cost the upstream no body."""
+    """Answers for which no upstream sent a body."""
+    joined: int = 0
+    """Answers of what was fetched for them and for others at once: a fetch of another client that was under way, or
+    docxy's own, begun ahead for the same pull."""
     sent: int = 0
     """Bytes to clients."""
+    saved: int = 0
+    """Those of the hits."""
     received: int = 0
     """Bytes from upstreams."""
 
@@ -33,9 +39,9 @@ class Share:
         return self.hits / self.answers if self.answers else None
 
     @property
-    def saved(self) -> int:
-        """Bytes that did not have to come from an upstream."""
-        return max(0, self.sent - self.received)
+    def join_rate(self) -> float | None:
+        """The same of those that joined."""
+        return self.joined / self.answers if self.answers else None
 
 
 @define
@@ -43,7 +49,9 @@ class _Bucket:
     index: int = -1
     answers: int = 0
     hits: int = 0
+    joined: int = 0
     sent: int = 0
+    saved: int = 0
     received: int = 0
 
 
@@ -73,16 +81,22 @@ class Traffic:
         self._minutes = _Ring(_MINUTE, 60)
         self._hours = _Ring(_HOUR, 7 * 24)
 
-    def add(self, exchange: Exchange) -> None:
-        """Count one answer that had content; errors are not the cache's."""
+    def add(self, exchange: Exchange, ahead: bool) -> None:
+        """Count one answer that had content; errors are not the cache's.
+
+        `ahead`: whether docxy fetched it for the same pull, before its client asked.
+        """
         if exchange.status >= 400 or exchange.head:
             return
+        hit = exchange.cache in _HITS and not ahead
         now = self._seconds()
         for ring in (self._minutes, self._hours):
             bucket = ring.bucket(now)
             bucket.answers += 1
-            bucket.hits += exchange.cache in ("hit", "collapsed", "stale", "revalidated")
+            bucket.hits += hit
+            bucket.joined += ahead or exchange.cache == "collapsed"
             bucket.sent += exchange.sent
+            bucket.saved += exchange.sent if hit else 0
 
     def add_hits(self, count: int, sent: int) -> None:
         """Count answers from the cache, and their bytes."""
@@ -92,6 +106,7 @@ class Traffic:
             bucket.answers += count
             bucket.hits += count
             bucket.sent += sent
+            bucket.saved += sent
 
     def received(self, count: int) -> None:
         """Count bytes that came from upstreams."""
@@ -110,9 +125,5 @@ class Traffic:
 
 
 def _total(buckets: list[_Bucket]) -> Share:
-    return Share(
-        sum(bucket.answers for bucket in buckets),
-        sum(bucket.hits for bucket in buckets),
-        sum(bucket.sent for bucket in buckets),
-        sum(bucket.received for bucket in buckets),
-    )
+    names = [attribute.name for attribute in fields(Share)]
+    return Share(**{name: sum(getattr(bucket, name) for bucket in buckets) for name in names})

@@ -104,6 +104,46 @@ class Browser:
         """Return when the text is there.  Raises TimeoutException."""
         WebDriverWait(self.driver, seconds).until(lambda _: text in self.text(selector))
 
+    def follow(self) -> None:
+        """Note from now on what is needed to tell that the page stays the one that was loaded, and what jumps in it.
+
+        A jump: something that was seen moves, though nobody touched the page (the Layout Instability API).
+        """
+        self.driver.execute_script(
+            "window.kept = document.querySelector('main'); window.jumps = [];"
+            "window.jumping = new PerformanceObserver((list) => window.jumps.push(...list.getEntries()));"
+            "window.jumping.observe({type: 'layout-shift'})"
+        )
+
+    def stayed(self) -> bool:
+        """Whether it is the document that was there at `follow`."""
+        return bool(self.driver.execute_script("return Boolean(window.kept && window.kept.isConnected)"))
+
+    def jumps(self, below: str) -> list[str]:
+        """What jumped since the last call, or since `follow`.
+
+        `below`: what may be pushed on, as a list before it became longer.  A figure that has more digits does not jump.
+        """
+        found = self.driver.execute_script(
+            """
+            const shifts = [...window.jumps, ...window.jumping.takeRecords()];
+            window.jumps = [];
+            const told = ({x, y, width, height}) => `${x},${y} ${width}x${height}`;
+            return shifts.flatMap(({sources}) => sources).flatMap(({node, previousRect, currentRect}) => {
+              const element = node instanceof Element ? node : node?.parentElement;
+              const [before, after] = [told(previousRect), told(currentRect)];
+              if (before === after || !element || element.matches(arguments[0])) return [];
+              return [`${element.outerHTML.slice(0, 80)}: ${before} -> ${after}`];
+            });
+            """,
+            below,
+        )
+        return [str(each) for each in found]
+
+    def show(self, selector: str) -> None:
+        """Scroll to it."""
+        self.driver.execute_script("document.querySelector(arguments[0]).scrollIntoView()", selector)
+
     def unfold(self) -> None:
         """Open everything that can be opened."""
         self.driver.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.live.browser import LOOKS, PHONE, Browser, Look
 from tests.live.case import LiveTestCase
 from tests.live.clients import Skopeo
+from tests.process.workers.harness import Upstream
 
 CLIENTS = 100
+BELOW = "[data-part=pulls] .key, [data-part=pulls] ~ *, footer"
+"""What the list of pulls pushes on as it becomes longer."""
+SIZE = 40_000_000
+"""Bytes of the layer that they pull."""
 
 
 class PageTests(LiveTestCase):
@@ -92,22 +101,72 @@ class PageTests(LiveTestCase):
                 self.assertEqual(taken.strip(), browser.text(".code pre"))
                 self.assertEqual(browser.complaints(), [])
 
+
+class FollowTests(LiveTestCase):
+    """One docxy with two workers, in front of a registry that sends what the test lets through."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.upstream = Slow(self)
+        self.addCleanup(self.upstream.allow, SIZE)
+        self.blob = self.upstream.add(SIZE)
+        options = ("--workers=2", "--fetch-connections=1", "--no-prefetch")
+        self.docxy = self.shared.new_docxy("none", False, options=options, url=self.upstream.url)
+        self.docxy.start()
+        self.addCleanup(self.docxy.stop)
+
     def test_follows(self) -> Deferred[None]:
-        """While a hundred clients pull a layer, the open page follows by itself; what did not change stays as it is."""
+        """While a hundred clients pull a layer that comes slowly, the open page follows by itself.
+
+        It shows how far the layer is and how many clients wait for it, in whichever worker; then their pulls.  Nothing
+        in it jumps when only figures change.
+        """
         return deferToThread(self._follow)
 
     def _follow(self) -> None:
-        digest, size = self.bed.images["library/large"].layers[1]
-        with Browser(Look()) as browser, ThreadPoolExecutor(CLIENTS) as clients:
+        fill = "[data-part=fills] tbody"
+        with Browser(Look()) as browser, ThreadPoolExecutor(CLIENTS) as clients, ExitStack() as last:
+            last.callback(self.upstream.allow, SIZE)
             browser.open(f"{self.docxy.url}/")
-            self.assertNotIn("library/large", browser.text())
-            browser.driver.execute_script("window.kept = document.querySelector('[data-part=pulls] h2')")
-            read = [clients.submit(self._read, f"/v2/library/large/blobs/{digest}") for _ in range(CLIENTS)]
-            self.assertEqual([each.result() for each in read], [size] * CLIENTS)
-            browser.wait_for("library/large", "[data-part=pulls]")
-            self.assertTrue(browser.driver.execute_script("return window.kept.isConnected"))
+            self.assertNotIn("team/app", browser.text())
+            browser.follow()
+            browser.show("[data-part=fills]")
+            self.upstream.allow(SIZE // 4)
+            first = clients.submit(self._pull, 1)
+            browser.wait_for("10.0 MB / 40.0 MB", f"{fill} .progress")
+            self.assertEqual(browser.text(f"{fill} [data-label=Clients]"), "1")
+            pulls = [first, *(clients.submit(self._pull, number) for number in range(2, CLIENTS + 1))]
+            browser.wait_for(str(CLIENTS), f"{fill} [data-label=Clients]")
+            self.assertIn("team/app", browser.text(fill))
+            for quarters in (2, 3):
+                self.upstream.allow(quarters * SIZE // 4)
+                browser.wait_for(f"{quarters}0.0 MB / 40.0 MB", f"{fill} .progress")
+            self.assertEqual(browser.text(f"{fill} [data-label=Clients]"), str(CLIENTS))
+            self.assertEqual(browser.jumps(BELOW), [])
+            self.assertEqual([each.done() for each in pulls], [False] * CLIENTS)
+            self.upstream.allow(SIZE)
+            self.assertEqual([each.result() for each in pulls], [SIZE] * CLIENTS)
+            browser.wait_for("Nothing is being fetched", "[data-part=fills]")
+            browser.wait_for("team/app:latest", "[data-part=pulls]")
+            self.assertEqual(browser.jumps(BELOW), [])
+            self.assertTrue(browser.stayed())
             self.assertEqual(browser.complaints(), [])
-        self.assertEqual(self._told_of(CLIENTS)["docxy"]["dropped"], 0)
+        told = self._told_of(2 * CLIENTS)
+        self.assertEqual(told["docxy"]["dropped"], 0)
+
+    def _pull(self, number: int) -> int:
+        """Pull from an address of its own; bytes of the layer."""
+        connection = HTTPConnection("127.0.0.1", self.docxy.port, 120, (f"127.0.0.{number + 1}", 0))
+        try:
+            connection.request("GET", "/v2/team/app/manifests/latest")
+            connection.getresponse().read()
+            connection.request("GET", self.blob)
+            response, count = connection.getresponse(), 0
+            while piece := response.read(1 << 20):
+                count += len(piece)
+            return count
+        finally:
+            connection.close()
 
     def _told_of(self, answers: int) -> dict[str, Any]:
         """The first event that tells of so many answers."""
@@ -124,14 +183,26 @@ class PageTests(LiveTestCase):
         finally:
             connection.close()
 
-    def _read(self, path: str) -> int:
-        """Bytes of an answer."""
-        connection = self.docxy.connect(timeout=120)
-        try:
-            connection.request("GET", path)
-            response, count = connection.getresponse(), 0
-            while piece := response.read(1 << 20):
-                count += len(piece)
-            return count
-        finally:
-            connection.close()
+
+class Slow(Upstream):
+    """Sends of its blobs as much as the test allows."""
+
+    def __init__(self, test: SynchronousTestCase) -> None:
+        super().__init__(test)
+        self._allowed = 0
+
+    def allow(self, count: int) -> None:
+        """Bytes of a blob, from its start, that may go out."""
+        with self.changed:
+            self._allowed = count
+            self.changed.notify_all()
+
+    def send(self, request: BaseHTTPRequestHandler, blob: memoryview) -> None:
+        sent = 0
+        while sent < len(blob):
+            with self.changed:
+                while self._allowed <= sent:
+                    self.changed.wait()
+                allowed = min(self._allowed, len(blob))
+            request.wfile.write(blob[sent:allowed])
+            sent = allowed

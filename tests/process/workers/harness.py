@@ -92,12 +92,17 @@ class Upstream:
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        if request.command == "GET" and body:
-            held = self.held if "/blobs/" in request.path else 0
-            request.wfile.write(memoryview(body)[: len(body) - held])
-            if held:
-                self.gate.wait(60)
-            request.wfile.write(memoryview(body)[len(body) - held :])
+        if request.command == "GET" and body and "/blobs/" in request.path and not self.limited:
+            self.send(request, memoryview(body))
+        elif request.command == "GET":
+            request.wfile.write(body)
+
+    def send(self, request: BaseHTTPRequestHandler, blob: memoryview) -> None:
+        """The bytes of a blob, as the gate lets them through."""
+        request.wfile.write(blob[: len(blob) - self.held])
+        if self.held:
+            self.gate.wait(60)
+        request.wfile.write(blob[len(blob) - self.held :])
 
 
 class WorkersCase(SynchronousTestCase):

@@ -99,7 +99,7 @@ class StatusTests(AdminCase):
     def test_bare(self) -> None:
         """A docxy that just started, without a cache."""
         whole = snapshot()
-        nothing = {"answers": 0, "hits": 0, "sent": 0, "received": 0}
+        nothing = {"answers": 0, "hits": 0, "joined": 0, "sent": 0, "saved": 0, "received": 0}
         self.snapshot = snapshot(
             docxy={**whole["docxy"], "cache": None, "certificate_expires": None, "workers": 1, "serving": 1},
             cache=None,

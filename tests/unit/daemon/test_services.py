@@ -15,14 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from docxy.daemon.certificates import ReloadingContext, load
 from docxy.daemon.services import TELL_INTERVAL, OpenCache, Telling
 from docxy.daemon.timers import every
+from docxy.names import Digest
 from docxy.observe.condition import Condition
 from docxy.observe.model import About, ReadModel
 from docxy.observe.one_process import OneProcess
-from docxy.names import Digest
 from docxy.observe.state import Notes
 from docxy.pull.blobs.followers import Followers
 from tests.harness.certificates import server_files
-
 
 LAYER, OTHER = Digest.of(b"layer"), Digest.of(b"other")
 

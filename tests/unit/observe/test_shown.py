@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client import CollectorRegistry
 from twisted.trial.unittest import SynchronousTestCase
 
+from docxy.observe.metrics import FIRST_BYTE, REQUESTS
 from docxy.observe.prometheus import Kept, Meter, Tally, webhook_counter
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+PROVISIONED = ("dashboards", "datasources")
+"""Directories of Grafana's provisioning."""
 
 
 def families(test: SynchronousTestCase) -> dict[str, str]:
@@ -95,6 +99,31 @@ class DeployTests(SynchronousTestCase):
             self.assertLessEqual(at["x"] + at["w"], 24)
             taken |= cells
             self.assertTrue(panel["type"] == "row" or panel["targets"], panel["title"])
+
+    def test_exemplars(self) -> None:
+        """Where a histogram with exemplars is drawn, Grafana asks for them."""
+        panels = json.loads((CHECKOUT / "deploy" / "grafana" / "docxy.json").read_text("utf-8"))["panels"]
+        asked = {
+            target["expr"]: target.get("exemplar", False)
+            for panel in panels
+            for target in panel.get("targets", ())
+            if re.search(rf"({REQUESTS}|{FIRST_BYTE})_bucket", target["expr"])
+        }
+        self.assertTrue(asked)
+        self.assertEqual([query for query, asks in asked.items() if not asks], [])
+
+    def test_provisioning(self) -> None:
+        """Grafana's files are YAML of the form that it reads, and name the data source that the dashboard asks for."""
+        provisioning = CHECKOUT / "deploy" / "grafana" / "provisioning"
+        told = {each: yaml.safe_load((provisioning / each / "docxy.yml").read_text("utf-8")) for each in PROVISIONED}
+        self.assertEqual({each["apiVersion"] for each in told.values()}, {1})
+        (source,), (provider,) = told["datasources"]["datasources"], told["dashboards"]["providers"]
+        self.assertEqual({*source}, {"name", "type", "access", "url"})
+        self.assertEqual((provider["name"], provider["type"], {*provider["options"]}), ("docxy", "file", {"path"}))
+        self.assertEqual(sorted(each.name for each in provisioning.iterdir()), sorted(PROVISIONED))
+        dashboard = json.loads((CHECKOUT / "deploy" / "grafana" / "docxy.json").read_text("utf-8"))
+        wanted = [each["query"] for each in dashboard["templating"]["list"] if each["type"] == "datasource"]
+        self.assertEqual(wanted, [source["type"]])
 
     def test_alerts(self) -> None:
         """The alerts' expressions name metrics that there are; each alert is in the tests of the rules."""

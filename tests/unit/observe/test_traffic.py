@@ -20,25 +20,26 @@ class TrafficTests(SynchronousTestCase):
         self.traffic = Traffic(self.clock.seconds)
 
     def test_shares(self) -> None:
-        """Hits, and the bytes that no upstream had to send."""
-        self.traffic.add(layer(0, cache="miss", sent=100))
-        self.traffic.received(100)
-        self.traffic.add(layer(0, cache="collapsed", sent=100))
-        self.traffic.add(layer(0, sent=100))
+        """A hit saves its bytes; who joined a fetch, or had one begun ahead, is neither a hit nor saves any."""
+        self.traffic.add(layer(0, cache="miss", sent=100), ahead=False)
+        self.traffic.received(200)
+        self.traffic.add(layer(0, cache="collapsed", sent=100), ahead=False)
+        self.traffic.add(layer(0, sent=100), ahead=True)
+        self.traffic.add(layer(0, sent=70), ahead=False)
+        self.traffic.add(layer(0, sent=30, cache="stale"), ahead=False)
         share = self.traffic.hour()
-        self.assertEqual(share, Share(3, 2, 300, 100))
-        self.assertEqual(share.saved, 200)
-        self.assertAlmostEqual(share.hit_rate or 0, 2 / 3)
+        self.assertEqual(share, Share(answers=5, hits=2, joined=2, sent=400, saved=100, received=200))
+        self.assertEqual((share.hit_rate, share.join_rate), (2 / 5, 2 / 5))
 
     def test_nothing(self) -> None:
         """Without an answer there is no rate; errors and HEAD do not count."""
-        self.traffic.add(exchange(0, status=404))
-        self.traffic.add(exchange(0, head=True))
+        self.traffic.add(exchange(0, status=404), ahead=False)
+        self.traffic.add(exchange(0, head=True), ahead=False)
         self.assertIsNone(self.traffic.week().hit_rate)
 
     def test_periods_end(self) -> None:
         """What is older than a period is not in it."""
-        self.traffic.add(layer(0))
+        self.traffic.add(layer(0), ahead=False)
         counts = []
         for seconds in (0, 3601, 24 * 3600, 7 * 24 * 3600):
             self.clock.advance(seconds)

@@ -15,8 +15,8 @@ from zope.interface import implementer
 from docxy.bodies import IBody
 from docxy.errors import UpstreamError
 from docxy.names import Digest
-from docxy.pull.blobs.followers import Followers
 from docxy.pull.blobs.follow import RESTARTS, Following
+from docxy.pull.blobs.followers import Followers
 from docxy.ranges import Span
 from docxy.storage.interfaces import IBlobReader, State, StorageError
 
@@ -199,7 +199,9 @@ class FollowTests(SynchronousTestCase):
     def test_unknown_size(self) -> None:
         """Without a size the end is where the bytes are verified."""
         self.reader.size = None
-        got = Deferred.fromCoroutine(self.all(Following(self.reader, None, self.reopen, self.direct, None, self.followers)))
+        got = Deferred.fromCoroutine(
+            self.all(Following(self.reader, None, self.reopen, self.direct, None, self.followers))
+        )
         self.reader.change(9)
         self.assertNoResult(got)
         self.reader.change(10, State.VERIFIED)

@@ -9,6 +9,7 @@ Real sockets on loopback.  Time passes by a test's word alone, so that a wait of
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -46,6 +47,38 @@ class FloodTests(ExplainedCase):
         hour = answer["traffic"]["hour"]
         self.assertEqual((answer["docxy"]["dropped"], hour["answers"], hour["hits"]), (2, 2, 1))
         self.assertEqual(hour["sent"], 2 * BIG.size)
+
+
+class AheadTests(ExplainedCase):
+    """docxy fetches what a manifest lists before its client asks for it."""
+
+    more = MappingProxyType({"prefetch": True})
+
+    async def hour(self) -> dict[str, int]:
+        """What the last hour came to: answers, hits, answers that joined, bytes saved."""
+        self.mirror.served.recorder.flush()
+        told = (await self.mirror.ask("/status.json")).json["traffic"]["hour"]
+        return {name: told[name] for name in ("answers", "hits", "joined", "saved")}
+
+    async def pull(self) -> None:
+        """All of the image, as one client does."""
+        await self.mirror.manifest("latest")
+        await self.upstream.finished("blob", count=2)
+        for digest in self.upstream.layers(REPOSITORY, "latest"):
+            await drain(self.mirror, digest)
+            self.assertEqual((await self.mirror.blob(digest)).cache_status, "docxy; hit")
+
+    async def test_saved(self) -> None:
+        """The first pull finds its layers in the cache, and saved nothing: they were fetched for it; the second did."""
+        self.upstream.add_image(REPOSITORY, layers=[BIG])
+        await self.pull()
+        self.assertEqual(await self.hour(), {"answers": 3, "hits": 0, "joined": 2, "saved": 0})
+        # Silence ends the pull.
+        self.seconds.advance(61)
+        await self.pull()
+        told = await self.hour()
+        self.assertEqual((told["answers"], told["joined"]), (6, 2))
+        self.assertGreater(told["saved"], BIG.size)
 
 
 class CauseTests(ExplainedCase):

@@ -244,15 +244,20 @@ class FigureTests(PartsCase):
     """Hit rates, cache and archive."""
 
     def test_figures(self) -> None:
-        figures = "From the cache, last hour 92 % 8.3 GB of 9.0 GB saved Last 24 hours 88 %"
-        self.check(snapshot(), "figures", figures, "近 1 小时命中率 92 % 已发送 9.0 GB，节省 8.3 GB 近 24 小时 88 %")
+        figures = "From the cache, last hour 92 % 8.3 GB of 9.0 GB saved 5 % joined a fetch Last 24 hours 88 %"
+        self.check(
+            snapshot(),
+            "figures",
+            figures,
+            "近 1 小时命中率 92 % 已发送 9.0 GB，节省 8.3 GB 5 % 加入正在进行的下载 近 24 小时 88 %",
+        )
         self.check(snapshot(), "figures", "Cache 12.0 GB of 48.0 GB", "缓存 12.0 GB 上限 48.0 GB")
         self.assertEqual(bars(shown(snapshot()).parts["figures"]), [("", "25.0")])
         self.check(snapshot(cache=None), "figures", "Cache off", "缓存 未启用")
 
     def test_nothing_yet(self) -> None:
         """Before the first pull there is no rate: a dash, not nought percent."""
-        none = {"answers": 0, "hits": 0, "sent": 0, "received": 0}
+        none = {"answers": 0, "hits": 0, "joined": 0, "sent": 0, "saved": 0, "received": 0}
         told = snapshot(traffic={"hour": none, "day": none, "week": none})
         self.check(told, "figures", "From the cache, last hour – 0 B of 0 B saved", "近 1 小时命中率 –")
 

@@ -36,6 +36,7 @@ class SchemaTests(SynchronousTestCase):
         self.assertEqual(set(told["part"]["properties"]), {each.name for each in fields(Exchange)} - {"platforms"})
         causes = told["pull"]["properties"]["verdict"]["properties"]["cause"]["enum"]
         self.assertEqual(set(causes), {cause.value for cause in Cause})
+        self.assertEqual(set(told["part"]["properties"]["waits"]["propertyNames"]["enum"]), set(WAITS))
         self.assertLessEqual(set(WAITS), {cause.value for cause in Cause})
 
 

@@ -38,6 +38,13 @@
     after.forEach((child, n) => { if (n < before.length) morph(before[n], child); else old.append(child); });
     before.slice(after.length).forEach((child) => child.remove());
   };
+  // Of what comes and goes the box stays as high as it was, within reason: what is below must not jump.
+  const kept = 480;
+  const renewed = (old, next) => {
+    const before = old.firstElementChild?.offsetHeight;
+    morph(old, next);
+    if (old.dataset.part === "fills") old.firstElementChild.style.minHeight = `${Math.min(before, kept)}px`;
+  };
   let due = false, busy = false;
   const renew = async () => {
     due = false;
@@ -48,7 +55,7 @@
         const next = new DOMParser().parseFromString(await response.text(), "text/html");
         for (const part of next.querySelectorAll("[data-part]")) {
           const old = live.querySelector(`[data-part="${part.dataset.part}"]`);
-          if (old) morph(old, part);
+          if (old) renewed(old, part);
         }
       }
     } finally {
