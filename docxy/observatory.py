@@ -39,6 +39,7 @@ from docxy.observe.history import PullHistory
 from docxy.observe.journal import Pull
 from docxy.observe.metrics import NoMeter
 from docxy.observe.model import About, ReadModel
+from docxy.observe.sums import Sums
 from docxy.observe.view import LocalView, News
 from docxy.questions import IWorkers
 from docxy.settings.model import Config, JournalMode
@@ -54,6 +55,9 @@ from docxy.web.admin import Admin, AdminSite
 
 HOLD = 1.0
 """Seconds within which every worker has told what it answered: twice the time between two batches."""
+
+SUMS_EVERY = 60.0
+"""Seconds after which what was counted is written down."""
 
 _log = Logger()
 
@@ -100,6 +104,7 @@ class Observatory:
             self._threads = Threads(reactor, 1, "history")
             self._threads.startService()
             self._history = PullHistory(Tree(config.cache).history, config.cache_size, self._threads.in_thread, clock)
+        self._sums = every(SUMS_EVERY, reactor, self._keep_sums, "keeping what was counted")
         self.view = LocalView(self.model, self._history, self.news, clock.seconds)
         self._config = config
         self._clock = clock
@@ -137,7 +142,7 @@ class Observatory:
         """
         config = self._config
         # Not before: by then docxy is the user whose the files of the cache are.
-        self._reactor.callWhenRunning(self.view.look_back)
+        self._reactor.callWhenRunning(self._look_back)
         opened: Callable[[], Steward] = _no_cache
         if config.cache is not None and config.cache_size is not None:
             self._stewardship = Stewardship(
@@ -163,6 +168,22 @@ class Observatory:
             self._port = self._listen(config.admin_socket, self._site, self._reactor)
         else:
             self._passed = passed.descriptor
+
+    def _look_back(self) -> None:
+        """Begin with what was before the start."""
+        self.view.look_back()
+        if self._history is not None:
+            self._history.sums().addCallback(self._restore)
+            self._sums.startService()
+
+    def _restore(self, sums: Sums) -> None:
+        self.model.traffic.restore(sums.minutes)
+        self.model.ledger.restore(sums.charges)
+        self.news.publish()
+
+    def _keep_sums(self) -> None:
+        if self._history is not None:
+            self._history.keep_sums(Sums(self.model.traffic.unwritten(), self.model.ledger.unwritten()))
 
     def upgrade_failed(self, why: str) -> None:
         """No other docxy took over from this one."""
@@ -232,6 +253,9 @@ class Observatory:
             await self._stewardship.stop()
         self.model.end()
         self._webhooks.stop()
+        if self._sums.running:
+            await maybeDeferred(self._sums.stopService)
+        self._keep_sums()
         if self._history is not None and self._threads is not None:
             await self._history.close()
             self._threads.stopService()

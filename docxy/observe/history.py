@@ -1,4 +1,4 @@
-"""Pulls of the last days, in a small database of their own.
+"""Pulls of the last days, and what they came to, in a small database of their own.
 
 Everything but the constructor runs in a thread.  The laws: pulls older than `KEPT`, more than `MOST` of
 them and more than their share of the cache are forgotten, the oldest first; a history that fails forgets,
@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from docxy.database import Schema, is_damage, move_aside, open_database
+from docxy.observe.sums import TABLES, Sums, read, write
 from docxy.threads import InThread
 
 KEPT = 7 * 24 * 3600.0
@@ -34,6 +36,8 @@ WAITING = 2_000
 _COMPLAINT = 3600.0
 _PATIENCE = 2.0
 
+T = TypeVar("T")
+
 SCHEMA = Schema(
     (
         """\
@@ -43,6 +47,7 @@ CREATE TABLE pulls (
 CREATE INDEX pulls_at ON pulls (at);
 CREATE INDEX pulls_of ON pulls (upstream, repository, at);
 """,
+        TABLES,
     )
 )
 
@@ -80,6 +85,17 @@ class PullHistory:
         reading.addErrback(self._failed)
         return reading.addCallback(lambda found: found or [])
 
+    def keep_sums(self, sums: Sums) -> None:
+        """Add what was counted since the last call."""
+        if sums:
+            self._in_thread(self._in_transaction, write, sums, self._clock.seconds()).addErrback(self._failed)
+
+    def sums(self) -> Deferred[Sums]:
+        """What was counted until now, before a restart too."""
+        reading = self._in_thread(self._read_sums)
+        reading.addErrback(self._failed)
+        return reading.addCallback(lambda found: found or Sums({}, Counter()))
+
     def close(self) -> Deferred[None]:
         """Write what waits."""
         if self._due is not None:
@@ -91,7 +107,7 @@ class PullHistory:
         self._due = None
         pulls, self._waiting = self._waiting, []
         if pulls:
-            self._in_thread(self._write, pulls, self._clock.seconds()).addErrback(self._failed)
+            self._in_thread(self._in_transaction, self._write, pulls, self._clock.seconds()).addErrback(self._failed)
 
     def _connected(self) -> sqlite3.Connection:
         if self._database is None:
@@ -110,26 +126,26 @@ class PullHistory:
                 self._database = open_database(self._path, SCHEMA, _PATIENCE)
         return self._database
 
-    def _write(self, pulls: Sequence[dict[str, Any]], now: float) -> None:
+    def _in_transaction(self, work: Callable[[sqlite3.Connection, T, float], None], what: T, now: float) -> None:
         database = self._connected()
         database.execute("BEGIN IMMEDIATE")
         try:
-            database.executemany(
-                "INSERT OR REPLACE INTO pulls VALUES (?, ?, ?, ?, ?)",
-                [
-                    (pull["id"], pull["upstream"], pull["repository"], pull["started"], json.dumps(pull))
-                    for pull in pulls
-                ],
-            )
-            database.execute("DELETE FROM pulls WHERE at < ? OR at > ?", (now - KEPT, now + KEPT))
-            database.execute(
-                "DELETE FROM pulls WHERE at < (SELECT at FROM pulls ORDER BY at DESC LIMIT 1 OFFSET ?)", (MOST,)
-            )
-            self._trim(database)
+            work(database, what, now)
             database.execute("COMMIT")
         except BaseException:
             database.execute("ROLLBACK")
             raise
+
+    def _write(self, database: sqlite3.Connection, pulls: Sequence[dict[str, Any]], now: float) -> None:
+        database.executemany(
+            "INSERT OR REPLACE INTO pulls VALUES (?, ?, ?, ?, ?)",
+            [(pull["id"], pull["upstream"], pull["repository"], pull["started"], json.dumps(pull)) for pull in pulls],
+        )
+        database.execute("DELETE FROM pulls WHERE at < ? OR at > ?", (now - KEPT, now + KEPT))
+        database.execute(
+            "DELETE FROM pulls WHERE at < (SELECT at FROM pulls ORDER BY at DESC LIMIT 1 OFFSET ?)", (MOST,)
+        )
+        self._trim(database)
 
     def _trim(self, database: sqlite3.Connection) -> None:
         """Forget the oldest pulls until the rest is within its bytes; their pages are used again."""
@@ -140,9 +156,15 @@ class PullHistory:
             if not database.execute(oldest, (some,)).rowcount:
                 break
 
+    def _read_sums(self) -> Sums | None:
+        return None if self._is_missing() else read(self._connected())
+
+    def _is_missing(self) -> bool:
+        """Who only looks makes no file, in a directory that may not be there yet."""
+        return self._database is None and not os.path.exists(self._path)
+
     def _read(self, most: int, repository: tuple[str, str] | None) -> list[dict[str, Any]]:
-        if self._database is None and not os.path.exists(self._path):
-            # Who only looks makes no file, in a directory that may not be there yet.
+        if self._is_missing():
             return []
         where, values = ("", ()) if repository is None else ("WHERE upstream = ? AND repository = ?", repository)
         rows = self._connected().execute(f"SELECT pull FROM pulls {where} ORDER BY at DESC LIMIT ?", (*values, most))

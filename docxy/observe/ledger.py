@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 WINDOW = 6 * 3600.0
 """Seconds: `w=21600` in Docker Hub's RateLimit headers."""
@@ -49,10 +49,23 @@ class QuotaLedger:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._charges: deque[Charge] = deque(maxlen=MOST)
+        self._unwritten: Counter[Charge] = Counter()
 
     def charge(self, charge: Charge) -> None:
         """One more; charges come in the order of their time."""
         self._charges.append(charge)
+        minute = evolve(charge, at=charge.at // 60 * 60)
+        if minute in self._unwritten or len(self._unwritten) < MOST:
+            self._unwritten[minute] += 1
+
+    def unwritten(self) -> Counter[Charge]:
+        """Those of which this did not tell yet, each with the time of its minute's begin, and how many are alike."""
+        told, self._unwritten = self._unwritten, Counter()
+        return told
+
+    def restore(self, charges: Counter[Charge]) -> None:
+        """Add what was charged before a restart."""
+        self._charges = deque(sorted([*charges.elements(), *self._charges], key=lambda charge: charge.at), MOST)
 
     def spent(self, upstream: str) -> int:
         """Charges to an upstream within the window."""

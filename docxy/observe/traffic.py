@@ -1,18 +1,24 @@
 """How much came from the cache, over an hour, a day and a week.
 
 Pure apart from the clock that it is given.  The law: memory is fixed: a bucket a minute for an
-hour, and a bucket an hour for a week; a bucket is emptied when its time comes round again.
+hour, and a bucket an hour for a week; a bucket is emptied when its time comes round again.  What was counted since
+it was last written down is kept apart, for two hours at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 
 from attrs import define, fields, frozen
+from cachetools import LRUCache
 
 from docxy.observe.exchange import Exchange
 
-_MINUTE, _HOUR = 60.0, 3600.0
+MINUTE, _HOUR = 60.0, 3600.0
+HOURS = 7 * 24
+"""For which sums are told."""
+_UNWRITTEN = 120
+"""Minutes."""
 _HITS = ("hit", "stale", "revalidated")
 
 
@@ -44,6 +50,9 @@ class Share:
         return self.joined / self.answers if self.answers else None
 
 
+_NAMES = tuple(attribute.name for attribute in fields(Share))
+
+
 @define
 class _Bucket:
     index: int = -1
@@ -67,6 +76,11 @@ class _Ring:
             bucket = self._buckets[index % len(self._buckets)] = _Bucket(index)
         return bucket
 
+    def at(self, seconds: float, now: float) -> _Bucket | None:
+        """The bucket of another time than now; None: it is out of the ring's."""
+        newest, index = int(now // self._width), int(seconds // self._width)
+        return self.bucket(seconds) if newest - len(self._buckets) < index <= newest else None
+
     def since(self, now: float, count: int) -> list[_Bucket]:
         newest = int(now // self._width)
         return [bucket for bucket in self._buckets if newest - count < bucket.index <= newest]
@@ -78,8 +92,32 @@ class Traffic:
     def __init__(self, seconds: Callable[[], float]) -> None:
         """`seconds`: since the epoch."""
         self._seconds = seconds
-        self._minutes = _Ring(_MINUTE, 60)
-        self._hours = _Ring(_HOUR, 7 * 24)
+        self._minutes = _Ring(MINUTE, 60)
+        self._hours = _Ring(_HOUR, HOURS)
+        self._unwritten: MutableMapping[int, _Bucket] = LRUCache(_UNWRITTEN)
+
+    def _now(self) -> list[_Bucket]:
+        """What is to be counted up."""
+        now = self._seconds()
+        minute = int(now // MINUTE)
+        unwritten = self._unwritten.setdefault(minute, _Bucket(minute))
+        return [self._minutes.bucket(now), self._hours.bucket(now), unwritten]
+
+    def unwritten(self) -> dict[int, Share]:
+        """What each minute since the epoch came to, as far as this did not tell of it yet."""
+        told = {minute: _total([bucket]) for minute, bucket in self._unwritten.items()}
+        self._unwritten.clear()
+        return told
+
+    def restore(self, minutes: Mapping[int, Share]) -> None:
+        """Add what was counted before a restart."""
+        now = self._seconds()
+        for minute, share in minutes.items():
+            for ring in (self._minutes, self._hours):
+                bucket = ring.at(minute * MINUTE, now)
+                if bucket is not None:
+                    for name in _NAMES:
+                        setattr(bucket, name, getattr(bucket, name) + getattr(share, name))
 
     def add(self, exchange: Exchange, ahead: bool) -> None:
         """Count one answer that had content; errors are not the cache's.
@@ -89,9 +127,7 @@ class Traffic:
         if exchange.status >= 400 or exchange.head:
             return
         hit = exchange.cache in _HITS and not ahead
-        now = self._seconds()
-        for ring in (self._minutes, self._hours):
-            bucket = ring.bucket(now)
+        for bucket in self._now():
             bucket.answers += 1
             bucket.hits += hit
             bucket.joined += ahead or exchange.cache == "collapsed"
@@ -100,9 +136,7 @@ class Traffic:
 
     def add_hits(self, count: int, sent: int) -> None:
         """Count answers from the cache, and their bytes."""
-        now = self._seconds()
-        for ring in (self._minutes, self._hours):
-            bucket = ring.bucket(now)
+        for bucket in self._now():
             bucket.answers += count
             bucket.hits += count
             bucket.sent += sent
@@ -110,9 +144,8 @@ class Traffic:
 
     def received(self, count: int) -> None:
         """Count bytes that came from upstreams."""
-        now = self._seconds()
-        for ring in (self._minutes, self._hours):
-            ring.bucket(now).received += count
+        for bucket in self._now() if count else ():
+            bucket.received += count
 
     def hour(self) -> Share:
         return _total(self._minutes.since(self._seconds(), 60))
@@ -121,9 +154,8 @@ class Traffic:
         return _total(self._hours.since(self._seconds(), 24))
 
     def week(self) -> Share:
-        return _total(self._hours.since(self._seconds(), 7 * 24))
+        return _total(self._hours.since(self._seconds(), HOURS))
 
 
 def _total(buckets: list[_Bucket]) -> Share:
-    names = [attribute.name for attribute in fields(Share)]
-    return Share(**{name: sum(getattr(bucket, name) for bucket in buckets) for name in names})
+    return Share(**{name: sum(getattr(bucket, name) for bucket in buckets) for name in _NAMES})

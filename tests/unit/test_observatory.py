@@ -163,6 +163,31 @@ class RestartTests(AdminSocketCase):
         self.assertEqual(whole["pulls"], [{**before, "running": False}])
         check("status", whole)
 
+    async def test_sums(self) -> None:
+        """Shares and charges go on where they were."""
+        cache = self.directory / "cache"
+        cache.mkdir()
+        first = self.observatory(self.path, str(cache))
+        charge = {"charged": {"bot": 2}, "sent": 70}
+        told = Exchange(reactor.seconds(), 0.1, "manifests", "docker.io", "library/a", "1", 200, "miss", **charge)
+        first.model.take([told], Dropped(9, 3, 30))
+        await self.stop(first)
+        second = self.observatory(self.path, str(cache))
+        restored: Deferred[None] = Deferred()
+
+        def look() -> None:
+            if second.model.traffic.hour().answers and not restored.called:
+                restored.callback(None)
+
+        second.view.subscribe(look)
+        await restored
+        whole = await self.ask("/status.json")
+        share = {"answers": 4, "hits": 3, "joined": 0, "sent": 100, "saved": 30, "received": 0}
+        self.assertEqual(whole["traffic"], dict.fromkeys(("hour", "day", "week"), share))
+        docker = next(each for each in whole["upstreams"] if each["name"] == "docker.io")
+        spender = {"account": "bot", "repository": "library/a", "group": "", "count": 2}
+        self.assertEqual((docker["spent"], docker["spenders"]), (2, [spender]))
+
     async def test_none(self) -> None:
         """A first start makes no file."""
         cache = self.directory / "cache"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from docxy.observe import history
+from docxy.observe import history, sums
 from docxy.observe.history import EVERY, KEPT, PullHistory
+from docxy.observe.ledger import WINDOW, Charge
+from docxy.observe.sums import Sums
+from docxy.observe.traffic import Share
 
 
 def at_once(work: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -49,6 +54,36 @@ class HistoryTests(SynchronousTestCase):
         self.history = self.open()
         self.assertEqual(self.ids(), ["b", "a"])
         self.assertEqual(self.ids("docker.io", "library/alpine"), ["a"])
+
+    def test_sums(self) -> None:
+        """Sums survive a restart; those of two docxys that write beside each other add up; what is old goes."""
+        now = self.clock.seconds()
+        minute, charge = int(now // 60), Charge(now // 60 * 60, "docker.io", "ci", "library/alpine", "devs")
+        one = Share(answers=3, hits=1, joined=1, sent=300, saved=100, received=200)
+        other = self.open()
+        for each in (self.history, other):
+            each.keep_sums(Sums({minute: one, minute - 7 * 24 * 60: one}, Counter({charge: 2})))
+        self.history.keep_sums(Sums({}, Counter({evolve(charge, at=now - WINDOW - 60): 5})))
+        self.successResultOf(other.close())
+        self.successResultOf(self.history.close())
+        self.history = self.open()
+        twice = Share(answers=6, hits=2, joined=2, sent=600, saved=200, received=400)
+        self.assertEqual(self.successResultOf(self.history.sums()), Sums({minute: twice}, Counter({charge: 4})))
+
+    def test_no_sums(self) -> None:
+        """Where nothing was counted nothing is written, and to look makes no file."""
+        self.history.keep_sums(Sums({}, Counter()))
+        self.assertEqual(self.successResultOf(self.history.sums()), Sums({}, Counter()))
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_many_charges(self) -> None:
+        """No more rows of charges are kept than their bound, the newest."""
+        self.patch(sums, "MOST_CHARGES", 3)
+        now = self.clock.seconds() // 60 * 60
+        made = [Charge(now - 60 * minutes, "docker.io", "ci", "library/alpine", "") for minutes in range(5)]
+        self.history.keep_sums(Sums({}, Counter(made)))
+        kept = self.successResultOf(self.history.sums()).charges
+        self.assertEqual(sorted(kept.elements(), key=lambda each: -each.at), made[:4])
 
     def test_behind(self) -> None:
         """Nothing is written until a moment later, all in one transaction."""

@@ -46,6 +46,22 @@ class TrafficTests(SynchronousTestCase):
             counts.append([share.answers for share in (self.traffic.hour(), self.traffic.day(), self.traffic.week())])
         self.assertEqual(counts, [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
 
+    def test_restored(self) -> None:
+        """After a restart the periods go on; what is told is told once, and what came from before is not told again."""
+        self.traffic.add(layer(0, sent=70), ahead=False)
+        self.clock.advance(3601)
+        self.traffic.add(layer(0, cache="collapsed", sent=30), ahead=False)
+        self.traffic.received(50)
+        told = self.traffic.unwritten()
+        self.assertEqual([share.answers for share in told.values()], [1, 1])
+        self.assertEqual(self.traffic.unwritten(), {})
+        again = Traffic(self.clock.seconds)
+        again.add(layer(0, sent=5), ahead=False)
+        again.restore({**told, 0: Share(answers=1000)})
+        self.assertEqual(again.hour(), Share(answers=2, hits=1, joined=1, sent=35, saved=5, received=50))
+        self.assertEqual(again.week(), Share(answers=3, hits=2, joined=1, sent=105, saved=75, received=50))
+        self.assertEqual([share.answers for share in again.unwritten().values()], [1])
+
 
 class LedgerTests(SynchronousTestCase):
     """Docker Hub's window of six hours."""
@@ -92,3 +108,21 @@ class LedgerTests(SynchronousTestCase):
         for _ in range(9):
             bounded.charge(Charge(self.clock.seconds(), "docker.io", "", "a", ""))
         self.assertEqual(bounded.spent("docker.io"), 5)
+
+    def test_restored(self) -> None:
+        """After a restart what was spent before counts on, to the minute; it is not written down again."""
+        for _ in range(3):
+            self.charge()
+        told = self.ledger.unwritten()
+        self.assertEqual([*told.values()], [3])
+        self.assertFalse(self.ledger.unwritten())
+        self.clock.advance(600)
+        again = QuotaLedger(self.clock.seconds)
+        again.charge(Charge(self.clock.seconds(), "docker.io", "", "library/busybox", ""))
+        again.restore(told)
+        self.assertEqual(again.spent("docker.io"), 4)
+        self.assertEqual(again.spenders("docker.io", 1), [Spender("ci", "library/alpine", "devs", 3)])
+        self.assertEqual(again.unwritten().total(), 1)
+        # Those from before end before.
+        self.clock.advance(ledger.WINDOW - 600 + 60)
+        self.assertEqual(again.spent("docker.io"), 1)
