@@ -33,12 +33,12 @@ def screen(told: Snapshot) -> RenderableType:
     now = told["now"]
     parts: list[RenderableType] = []
     for upstream in told["upstreams"]:
-        line = Text(f"{upstream['name']}  ", style=BOLD)
+        name, line = Text(clean(upstream["name"]), style=BOLD), Text()
         limit, left = upstream["limit"], upstream["remaining"]
         if limit:
             share = (left or 0) / limit
-            line.append_text(bar(share, 20, BAD if share < 0.1 else WARN if share < 0.25 else GOOD))
-            line.append(f"  {left or 0} of {limit} pulls left")
+            name.append("  ").append_text(bar(share, 20, BAD if share < 0.1 else WARN if share < 0.25 else GOOD))
+            line.append(f"{left or 0} of {limit} pulls left")
             if upstream["ends_at"]:
                 line.append(f"; at this pace they end in {duration(max(0.0, upstream['ends_at'] - now))}", style=WARN)
         else:
@@ -46,7 +46,9 @@ def screen(told: Snapshot) -> RenderableType:
         if upstream["state"] == "limited":
             wait = duration(max(0.0, (upstream["until"] or now) - now))
             line.append(f"; refuses pulls for {wait}: log in, or wait", style=BAD)
-        parts.append(line)
+        head = grid({"no_wrap": True}, {})
+        head.add_row(name, line)
+        parts.append(head)
         if upstream["spenders"]:
             table = grid({"justify": "right", "min_width": 8}, {"overflow": "fold"}, {"overflow": "fold"})
             table.add_row(*(Text(word, style=QUIET) for word in ("pulls", "repository", "account")))

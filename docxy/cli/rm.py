@@ -21,10 +21,10 @@ SHOWN = 20
 _AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhdw])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _KINDS = {
-    "untagged": "manifests without a tag that nobody pulled lately",
-    "unused": "tags that nobody pulled lately",
-    "unnamed": "blobs that no image leads to",
-    "interrupted": "downloads that were interrupted, and not taken up within a day",
+    "untagged": ("manifest", "without a tag that nobody pulled lately"),
+    "unused": ("tag", "that nobody pulled lately"),
+    "unnamed": ("blob", "that no image leads to"),
+    "interrupted": ("download", "broken off, and not taken up within a day"),
 }
 
 
@@ -139,7 +139,8 @@ def _images(items: Sequence[Mapping[str, Any]]) -> Any:
 def _kinds(items: Sequence[Mapping[str, Any]]) -> Any:
     table = grid({"justify": "right", "no_wrap": True}, {"overflow": "fold"})
     for item in items:
-        table.add_row(amount(item["frees"]), f"{item['images'] or item['blobs']} {_KINDS[item['kind']]}")
+        noun, which = _KINDS[item["kind"]]
+        table.add_row(amount(item["frees"]), f"{_count(item['images'] or item['blobs'], noun)} {which}")
     return table
 
 

@@ -248,7 +248,7 @@ def _times(count: int) -> str:
 def amount(count: float) -> str:
     """Bytes for people: `2.0 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:  # which is 1.0 of the next
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from docxy.errors import BadRequest
+from docxy.names import Digest
 from docxy.orders.hottest import FACT, parsed
 from docxy.orders.model import LONGEST, Kind, Order, TooMany
 from docxy.orders.standing import Standing, standing
@@ -28,6 +29,10 @@ ORDERS = "orders"
 """The question under which a process looks at the orders, and answers what is pinned."""
 
 
+_MOST_TAGS = 10_000
+"""Of one repository, looked through."""
+
+
 async def freeze(steward: Steward, arguments: Arguments) -> Lines:
     """Keep the tag `image` at its digest, or where it leads now; `dry_run`: only say where."""
     text = one(arguments, "image")
@@ -36,10 +41,9 @@ async def freeze(steward: Steward, arguments: Arguments) -> Lines:
     image = _parsed(text, lambda: parse_one_tag(text, known_upstreams(steward, text)))
     digest = image.digest
     if digest is None:
-        record = await steward.catalog.upstream(image.upstream).tags.get(image.repository, str(image.tag), latest=True)
-        if record is None:
+        digest = await _leads(steward, image)
+        if digest is None:
             raise Failed(f"docxy does not know where {image} leads now: name a digest, as {text}@sha256:...")
-        digest = record.digest
     tag = ImageName(image.upstream, image.repository, image.tag)
     stands = {str(each.image): each.digest for each in steward.policy().freezes}
     if stands.get(str(tag), digest) != digest:
@@ -48,6 +52,17 @@ async def freeze(steward: Steward, arguments: Arguments) -> Lines:
     yield item(about=order.about, **order.to_json())
     await _put(steward, arguments, order)
     yield done(dry_run=arguments.flag("dry_run"))
+
+
+async def _leads(steward: Steward, image: ImageName) -> Digest | None:
+    """Where a tag leads, as far as docxy knows."""
+    tags, name = steward.catalog.upstream(image.upstream).tags, str(image.tag)
+    record = await tags.get(image.repository, name, latest=True)
+    if record is not None:
+        return record.digest
+    # Those that take only some kinds of manifests have an answer of their own, as helm and oras do.
+    known = await tags.newest(image.repository, _MOST_TAGS)
+    return next((record.digest for each, record in known if each.partition(" ")[0] == name), None)
 
 
 async def release(steward: Steward, arguments: Arguments) -> Lines:

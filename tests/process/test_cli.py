@@ -72,6 +72,10 @@ class CommandTests(SynchronousTestCase):
             asking.type(f"{answer}\n")
             self.assertEqual((asking.ended(), words in asking.text), (status, True), asking.text)
             self.assertLessEqual(max(map(len, asking.lines)), COLUMNS)
+        failing = Terminal(self, [*DOCXY, "why", f"o/{'long/' * 10}name"], environment(**environ))
+        self.assertEqual(failing.ended(), 1)
+        self.assertEqual(len([line for line in failing.lines if line]), 2)
+        self.assertLessEqual(max(map(len, failing.lines)), COLUMNS)
         password = Terminal(self, [*DOCXY, "password", "alice", "--cost", "4"], environment())
         for prompt in ("Password for alice: ", "confirmation: "):
             password.until(prompt)

@@ -341,7 +341,8 @@ class VerdictTests(SynchronousTestCase):
 
     def test_figures(self) -> None:
         """Figures for people."""
-        self.assertEqual([amount(n) for n in (7, 1500, 2_000_000, 250e9)], ["7 B", "1.5 kB", "2.0 MB", "250 GB"])
+        counts = {7: "7 B", 999: "999 B", 1500: "1.5 kB", 999_600: "1.0 MB", 2_000_000: "2.0 MB", 250e9: "250 GB"}
+        self.assertEqual([amount(n) for n in counts], list(counts.values()))
         self.assertEqual(
             [duration(n) for n in (0.02, 0.25, 31.0, 200.0, 9000.0)], ["20 ms", "0.2 s", "31 s", "3 min", "2 h"]
         )

@@ -13,7 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 
 from docxy.errors import BadRequest
-from docxy.names import Digest
+from docxy.names import OCI_MANIFEST, Digest
 from docxy.orders import store
 from docxy.orders.model import Kind
 from docxy.orders.store import FileOrders
@@ -76,6 +76,11 @@ class Orders(OrderCase):
         (order,) = self.items("freeze", image="app:v1", dry_run=True)
         self.assertEqual(order["digest"], str(self.index_digest))
         self.assertEqual((self.stands(Kind.FREEZE), self.workers.asked), ([], []))
+
+    def test_freeze_narrow(self) -> None:
+        """A tag of which only clients asked that take some kinds of manifests stays where they were led."""
+        self.catalog.upstream("docker.io").tags.keep("library/app", "v9 oci-manifest", ELSE, OCI_MANIFEST, 9)
+        self.assertEqual(self.items("freeze", image="app:v9")[0]["digest"], str(ELSE))
 
     def test_freeze_unknown(self) -> None:
         """Where docxy does not know where a tag leads, it asks for a digest; what the file says is changed there."""
