@@ -10,7 +10,20 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 LEVELS = ("debug", "info", "warn", "error")
-PARTS = ("access", "catalog", "daemon", "observe", "pull", "storage", "upstream", "web", "twisted")
+PARTS = (
+    "access",
+    "archive",
+    "catalog",
+    "daemon",
+    "observe",
+    "orders",
+    "pull",
+    "steward",
+    "storage",
+    "upstream",
+    "web",
+    "twisted",
+)
 """docxy's own, by the names of its packages, and Twisted beneath it."""
 
 

@@ -216,6 +216,25 @@ class LifeTests(WorkersCase):
         self.assertEqual((access["log"], access["status"], access["request_id"]), ("access", 404, "r-1"))
         self.assertIn("2 workers: ", "".join(line.get("message", "") for line in told))
 
+    def test_levels(self) -> None:
+        """`--log-level` by part counts in all processes: requests to registries are told, and nothing else usual."""
+        upstream = Upstream(self)
+        self.start(["--log-level=warn,upstream=debug"], UPSTREAM=upstream.url)
+        upstream.gate.set()
+        for pid in self.workers():
+            connection = self.connect(pid)
+            path = upstream.add(MIB, str(pid))
+            self.assertEqual(self.status(connection, path), 200)
+            digest = path.rpartition("/")[2]
+            self.daemon.until(lambda digest=digest: self.asked(digest))  # type: ignore[misc]  # a lambda's default
+        lines = self.daemon.text().splitlines()
+        told = [line for line in lines if "] " in line and not line.startswith("127.0.0.1 ")]
+        self.assertEqual([line for line in told if "[upstream debug]" not in line], [])
+
+    def asked(self, digest: str) -> bool:
+        """Whether the log tells of the request to the registry for it."""
+        return any("[upstream debug] GET " in line and digest in line for line in self.daemon.text().splitlines())
+
 
 class SharingTests(WorkersCase):
     def test_one_fetch(self) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
+import docxy
 from docxy.settings.load import load
-from docxy.settings.log_level import LogLevels, log_levels
+from docxy.settings.log_level import PARTS, LogLevels, log_levels
 from docxy.settings.model import ConfigError, LogFormat
 
 
@@ -17,6 +20,14 @@ class LogLevelTests(SynchronousTestCase):
         both = LogLevels("error", {"upstream": "debug", "twisted": "warn"})
         self.assertEqual(log_levels("twisted=warn, error,upstream=debug"), both)
 
+    def test_parts(self) -> None:
+        """Each package of docxy's that writes into the log is a part, and Twisted; no other is."""
+        package = Path(docxy.__file__).parent
+        speak = {
+            path.relative_to(package).parts[0] for path in package.glob("*/**/*.py") if "Logger()" in path.read_text()
+        }
+        self.assertEqual({*PARTS}, speak | {"twisted"})
+
     def test_wrong(self) -> None:
         """What is no level ends the start with a line that says what there is."""
         for text in ("loud", "", "warn,", "warn,info", "upstream=loud", "moon=debug", "=debug", "web=info,web=warn"):
@@ -25,7 +36,8 @@ class LogLevelTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             "--log-level: 'moon=debug' is not a level (debug, info, warn, error), nor a list such as "
-            "warn,upstream=debug; parts are access, catalog, daemon, observe, pull, storage, upstream, web, twisted",
+            "warn,upstream=debug; parts are access, archive, catalog, daemon, observe, orders, pull, steward, storage, "
+            "upstream, web, twisted",
         )
 
     def test_format(self) -> None:
