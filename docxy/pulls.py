@@ -218,7 +218,9 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
     sightings = Sightings(upstream.name, known.history, parts.happened, parts.seconds)
     archived = None
     if cache.archived is not None:
-        archived = ArchivedManifests(upstream.name, cache.archived.archive, parts.seconds)
+        calm_archive = cache.archived.archive
+        archived = ArchivedManifests(upstream.name, calm_archive, known.history, config.history, parts.seconds)
+        parts.services.addService(Closing(archived.stop))
     manifests = ManifestCache(
         remote,
         KeptManifests(cache.store, cache.recent, known),
@@ -252,7 +254,7 @@ def _served(parts: Parts, upstream: Upstream) -> IPull:
         login=login,
         rights=rights,
         manifests=manifests,
-        dated=Dated(upstream.name, cooled, rights, known.history, parts.seconds),
+        dated=Dated(upstream.name, cooled, rights, known.history, archived, parts.seconds),
         cooled=cooled,
         blobs=blobs,
         away=away,

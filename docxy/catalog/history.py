@@ -14,6 +14,7 @@ from attrs import define, evolve, field, frozen
 from cachetools import LRUCache
 from zope.interface import implementer
 
+from docxy.catalog import merging
 from docxy.catalog.behind import Behind, Broken, Write, statements
 from docxy.catalog.file import Statement
 from docxy.catalog.interfaces import AsOf, Change, IHistory, Sighting, TagRecord, is_recent
@@ -43,6 +44,11 @@ class IChanges(Protocol):
 
     def add(self, upstream: str, repository: str, tag: str, at: float, digest: str) -> None:
         """Add a change, unless the one before it or the one behind it says the same."""
+
+    def replace(
+        self, upstream: str, repository: str, tag: str, gone: Sequence[float], new: Sequence[tuple[float, str]]
+    ) -> None:
+        """Remove the changes of these times, and add others: time and digest."""
 
     async def of(self, upstream: str, repository: str, tag: str | None, limit: int) -> list[_Row]:
         """The newest first."""
@@ -97,6 +103,19 @@ class History:
     def changed(self, repository: str, tag: str, digest: Digest | None) -> None:
         self._changes.add(self._upstream, repository, tag, self._now(), _GONE if digest is None else str(digest))
 
+    async def learn(self, repository: str, tag: str, theirs: Sequence[Change], told: Change | None) -> None:
+        now, ours = self._seconds(), [*reversed(await self.changes(repository, tag, MOST_OF_TAG))]
+        merged = merging.merged(ours, theirs, told, now)[-MOST_OF_TAG:]
+        stays, known = {each.at for each in merged}, {each.at for each in ours}
+        gone = [each.at for each in ours if each.at not in stays]
+        new = [(each.at, _GONE if each.digest is None else str(each.digest)) for each in merged if each.at not in known]
+        if gone or new:
+            self._changes.replace(self._upstream, repository, tag, gone, new)
+        firsts = merging.first_sights(ours)
+        for digest, first in merging.first_sights(theirs).items():
+            if first < min(now, firsts.get(digest, now)):
+                self._rows.put(self._key(repository, digest), SightingRow(first, now, 0))
+
     async def changes(self, repository: str, tag: str | None, limit: int) -> list[Change]:
         return [_change(row) for row in await self._changes.of(self._upstream, repository, tag, limit)]
 
@@ -130,6 +149,8 @@ AND ?5 IS NOT (SELECT digest FROM history WHERE {_OF} AND at > ?4 ORDER BY at LI
 AND (?5 <> '' OR EXISTS (SELECT 1 FROM history WHERE {_OF}))
 AND NOT EXISTS (SELECT 1 FROM history WHERE {_OF} AND at = ?4)
 """
+_REMOVE = f"DELETE FROM history WHERE {_OF} AND at = ?4"
+_INSERT = "INSERT OR IGNORE INTO history (upstream, repository, tag, at, digest) VALUES (?1, ?2, ?3, ?4, ?5)"
 _SELECT = """
 SELECT tag, at, history.digest, first FROM history LEFT JOIN sightings
 ON sightings.upstream = history.upstream AND sightings.repository = history.repository
@@ -187,6 +208,18 @@ class FileChanges:
         # Tags that never come again come faster than upkeep.
         trim = [(self._trim(), (upstream, 2 * TRIM_EVERY))] if self._added % TRIM_EVERY == 0 else []
         self._behind.write(key, Write(statements((_ADD, values), *trim), values, _ROW_BYTES))
+
+    def replace(
+        self, upstream: str, repository: str, tag: str, gone: Sequence[float], new: Sequence[tuple[float, str]]
+    ) -> None:
+        of = (upstream, repository, tag)
+        removed = [(_REMOVE, (*of, at)) for at in gone]
+        added = [(_INSERT, (*of, at, digest)) for at, digest in new]
+        before, self._added = self._added, self._added + len(new)
+        trim = [(self._trim(), (upstream, 2 * TRIM_EVERY))] if before // TRIM_EVERY < self._added // TRIM_EVERY else []
+        key = ("history", *of, f"replaced {self._added}")
+        written = statements(*removed, *added, *trim)
+        self._behind.write(key, Write(written, of, _ROW_BYTES * (len(gone) + len(new))))
 
     def _trim(self) -> str:
         return _MOST.format(most=max(FEWEST, int(MOST * self._share)))
@@ -260,6 +293,13 @@ class MemoryChanges:
         if digest in {each[1] for each in (*until[-1:], *behind[:1])} or (not digest and not before):
             return
         self._changes[key] = tuple([*until, (at, digest), *behind][-MOST_OF_TAG:])
+
+    def replace(
+        self, upstream: str, repository: str, tag: str, gone: Sequence[float], new: Sequence[tuple[float, str]]
+    ) -> None:
+        key = (upstream, repository, tag)
+        stays = [each for each in self._changes.get(key, ()) if each[0] not in gone]
+        self._changes[key] = tuple(sorted([*stays, *new])[-MOST_OF_TAG:])
 
     async def of(self, upstream: str, repository: str, tag: str | None, limit: int) -> list[_Row]:
         found = [

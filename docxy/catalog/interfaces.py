@@ -188,6 +188,12 @@ class IHistory(Interface):
     def changed(repository: str, tag: str, digest: Digest | None) -> None:
         """The tag points here now; None: it is gone.  One change is one row, however many processes note it."""
 
+    async def learn(repository: str, tag: str, theirs: Sequence[Change], told: Change | None) -> None:
+        """What another node saw of a tag, the oldest first, becomes part of what is known; see `merging`.
+
+        The first sights of its digests are those of either node.  `told`: where the upstream just said that it leads.
+        """
+
     async def changes(repository: str, tag: str | None, limit: int) -> list[Change]:
         """The changes of a tag or of all tags of a repository, the newest first."""
 

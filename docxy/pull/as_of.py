@@ -14,6 +14,7 @@ from docxy import moments
 from docxy.catalog.interfaces import AsOf, IHistory
 from docxy.errors import ManifestUnknown
 from docxy.names import Digest, Reference, Tag
+from docxy.pull.archived import ArchivedManifests
 from docxy.pull.cache_status import CacheStatus, telling
 from docxy.pull.caller import Caller
 from docxy.pull.cooldown import Cooled
@@ -35,6 +36,8 @@ class Dated:
     cooled: Cooled
     rights: IRights
     history: IHistory
+    archived: ArchivedManifests | None
+    """What other nodes know."""
     seconds: Callable[[], float]
     """The time since the epoch."""
 
@@ -43,11 +46,11 @@ class Dated:
         if caller.as_of is None or isinstance(reference, Digest):
             return await self.cooled.get(repository, reference, caller, head)
         at = caller.as_of
-        found = await self.history.as_of(repository, reference.name, at)
+        found = await self._known(repository, reference.name, at)
         # What its narrow Accept selects of the tag has a history of its own.
         narrow = None
         if caller.accept.variant:
-            narrow = await self.history.as_of(repository, f"{reference} {caller.accept.variant}", at)
+            narrow = await self._known(repository, f"{reference} {caller.accept.variant}", at)
         if narrow is not None and found.change is None and narrow.change is not None:
             found, narrow = narrow, None
         await self._may_read(repository, reference, caller, found)
@@ -56,6 +59,14 @@ class Dated:
         if narrow is not None and is_other and not caller.accept.takes(pulled.manifest.media_type):
             pulled = await self._then(repository, reference, caller, at, narrow, head)
         return evolve(pulled, status=evolve(pulled.status, detail=pulled.status.detail or AS_OF))
+
+    async def _known(self, repository: str, name: str, at: float) -> AsOf:
+        """Where a tag led, by its name in the catalog."""
+        found = await self.history.as_of(repository, name, at)
+        if found.began is None and self.archived is not None:
+            await self.archived.tag(repository, name)
+            found = await self.history.as_of(repository, name, at)
+        return found
 
     async def _may_read(self, repository: str, tag: Tag, caller: Caller, found: AsOf) -> None:
         """Raises what the upstream says to a client that may not."""

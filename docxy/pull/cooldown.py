@@ -71,7 +71,7 @@ class Cooled:
         self._rule = rule
         self._released = released
         self._seconds = seconds
-        self._shared: MutableMapping[tuple[str, Digest, bool], bool] = LRUCache(_INDEXES)
+        self._shared: MutableMapping[tuple[str, Digest, Sighting], bool] = LRUCache(_INDEXES)
         self.counts: Counter[str] = Counter()
         """What became of what was too young: `older`, `served`, `observed`, `denied`."""
 
@@ -222,7 +222,7 @@ class Cooled:
             return pulled
         sighting = await self._history.sighting(repository, manifest.digest)
         if sighting is not None:
-            key = (repository, manifest.digest, sighting.excused)
+            key = (repository, manifest.digest, sighting)
             if key not in self._shared:
                 self._shared[key] = True
                 self._sightings.index(repository, manifest, sighting)

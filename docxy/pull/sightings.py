@@ -35,7 +35,7 @@ class Sightings:
         self._happened = happened
         self._seconds = seconds
         self._history = history
-        self._listed: MutableMapping[tuple[str, Digest, bool], bool] = LRUCache(_INDEXES)
+        self._listed: MutableMapping[tuple[str, Digest, Sighting], bool] = LRUCache(_INDEXES)
 
     async def manifest(self, repository: str, manifest: Manifest) -> Sighting:
         """The upstream has this manifest; since when docxy knows it."""
@@ -45,7 +45,7 @@ class Sightings:
 
     def index(self, repository: str, manifest: Manifest, sighting: Sighting) -> None:
         """What an index names is as old as the index; nothing for other manifests, and for one without its bytes."""
-        key = (repository, manifest.digest, sighting.excused)
+        key = (repository, manifest.digest, sighting)
         if manifest.media_type in INDEX_TYPES and manifest.body is not None and key not in self._listed:
             self._listed[key] = True
             self._history.lists(repository, sighting, index_manifests(manifest))

@@ -50,6 +50,7 @@ class MemoryArchive:
     refused: set[Digest] = field(factory=set)
     """Blobs that cannot be put."""
     _waiting: list[Deferred[None]] = field(factory=list)
+    _awaited: list[Deferred[None]] = field(factory=list)
 
     async def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -65,6 +66,12 @@ class MemoryArchive:
         """Fires when it is asked the next time."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
+        return waiting
+
+    def written(self) -> Deferred[None]:
+        """Fires when the next record is there."""
+        waiting: Deferred[None] = Deferred()
+        self._awaited.append(waiting)
         return waiting
 
     async def put(self, digest: Digest, descriptor: int, size: int) -> bool:
@@ -95,6 +102,9 @@ class MemoryArchive:
     async def put_record(self, name: str, data: bytes) -> None:
         await self._ask(f"write {name}")
         self.records[name] = data
+        waiting, self._awaited = self._awaited, []
+        for each in waiting:
+            each.callback(None)
 
     async def record(self, name: str) -> bytes | None:
         await self._ask(f"record {name}")

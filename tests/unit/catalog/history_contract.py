@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docxy.catalog import history as memory_of_changes
 from docxy.catalog.history import USE_NOTED
-from docxy.catalog.interfaces import Sighting
+from docxy.catalog.interfaces import Change, Sighting
 from docxy.names import Digest
 from tests.unit.catalog.case import ONE, TWO, CatalogCase
 
@@ -84,6 +84,32 @@ class HistoryContract(CatalogCase):
         self.assertEqual({each[0] for each in self.told(None)}, {"t", "u"})
         self.assertEqual(self.now(self.other.history.changes("r", "t", 10)), [])
         self.assertEqual(self.now(history.changes("s", "t", 10)), [])
+
+    def test_learn(self) -> None:
+        """What another node saw fills what this one did not see, with its first sights; the same twice is nothing."""
+        history = self.known.history
+        three = Digest.of(b"three")
+        history.lists("r", Sighting(300), [three])
+        self.clock.rightNow = 5000
+        for digest in (ONE, TWO):
+            self.now(history.seen("r", digest))
+        history.changed("r", "t", ONE)
+        theirs = [Change("t", TWO, 500, 400), Change("t", ONE, 1000, 900), Change("t", three, 6000, 6000)]
+        for _ in range(2):
+            self.now(history.learn("r", "t", theirs, None))
+            self.assertEqual(self.told(), [("t", ONE, 1000, 900), ("t", TWO, 500, 400)])
+            self.assertEqual(self.now(history.as_of("r", "t", 700)).change.digest, TWO)
+            self.assertEqual([self.sighted(each) for each in (TWO, three)], [Sighting(400), Sighting(300)])
+            self.now(self.catalog.flushed())
+        self.assertEqual(self.now(history.changes("r", "u", 10)), [])
+        self.assertEqual(self.now(self.other.history.changes("r", "t", 10)), [])
+
+    def test_learn_is_bounded(self) -> None:
+        """Of one tag no more is learnt than is kept, the newest."""
+        self.patch(memory_of_changes, "MOST_OF_TAG", 5)
+        digests = [Digest.of(str(number).encode()) for number in range(9)]
+        self.now(self.known.history.learn("r", "t", [Change("t", each, n, n) for n, each in enumerate(digests)], None))
+        self.assertEqual([each[1] for each in self.told()], digests[:3:-1])
 
     def test_never_there(self) -> None:
         """Of a tag that docxy never saw, nothing says that it is gone."""

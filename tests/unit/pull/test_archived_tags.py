@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from docxy.archive import calm
 from docxy.archive.calm import ANSWER_WITHIN
+from docxy.catalog.memory import MemoryCatalog
 from docxy.names import OCI_INDEX, Digest
 from docxy.pull import archived
 from docxy.pull.archived import WRITE_AFTER
+from docxy.settings.cooldown import Cooldown, OnNew
 from docxy.settings.model import AuthMode
 from tests.fakes import Auth, Fault
-from tests.unit.pull.harness import NAME, REPOSITORY, Mirror, drain
+from tests.unit.pull.harness import ACCEPT, NAME, REPOSITORY, Mirror, Seconds, drain, reactor
 from tests.unit.pull.test_archived import ARCHIVED, BLOB, WHOLE, ArchiveCase
 from tests.unit.pull.test_sizes import IMAGE, manifest_of
 
+DAY = 86400.0
 KEY = f"tags/{NAME}/{REPOSITORY}/latest"
 
 
@@ -80,6 +85,7 @@ class Records(TagCase):
                 "size": self.record()["size"],
                 "first_seen": began,
                 "last_seen": began,
+                "history": [[began, str(first), began]],
             },
         )
         self.seconds.advance(self.tag_ttl + 1)
@@ -199,6 +205,138 @@ class Fresh(TagCase):
             self.archive.records[KEY] = data
             (answer,) = await self.pull(self.fresh(), "latest")
             self.assertEqual(answer.status, 200)
+
+
+class Ahead(Seconds):
+    """A clock that is a minute ahead of another one."""
+
+    def __init__(self, of: Seconds) -> None:
+        self._of = of
+
+    def __call__(self) -> float:
+        return self._of() + 60.0
+
+
+class Past(TagCase):
+    """Where tags led before, and since when digests are known."""
+
+    async def then(self, mirror: Mirror, at: float) -> tuple[int, str | None]:
+        """What a node says that the tag was."""
+        moment = datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dt%H-%M-%Sz")
+        path = f"/v2/as-of/{moment}/{NAME}/{REPOSITORY}/manifests/latest"
+        answer = await mirror.ask(path, {"Accept": list(ACCEPT)})
+        return answer.status, answer.header("Docker-Content-Digest")
+
+    async def moved(self, about: str, *mirrors: Mirror) -> Digest:
+        """The tag leads elsewhere since a day, as these nodes saw at once."""
+        digest, _ = self.tagged(about=about)
+        for mirror in mirrors:
+            await self.pull(mirror, "latest")
+        self.seconds.advance(DAY)
+        return digest
+
+    async def test_new_node(self) -> None:
+        """A new node knows what a tag was before it came, and asks the archive for that once."""
+        began = self.seconds.now
+        digests = [await self.moved(about, self.mirror) for about in ("one", "two")]
+        fresh = self.fresh()
+        self.archive.asked.clear()
+        for day, digest in enumerate(digests):
+            self.assertEqual(await self.then(fresh, began + day * DAY + 1), (200, str(digest)))
+        self.assertEqual((await self.then(fresh, began - 1))[0], 404)
+        self.assertEqual(self.archive.asked.count(f"record {KEY}"), 1)
+
+    async def test_gone(self) -> None:
+        """It knows what a tag was that is gone, and that it is gone."""
+        began = self.seconds.now
+        digest = await self.moved("one", self.mirror)
+        self.upstream.on("manifest", Fault(status=404), times=None)
+        self.assertEqual((await self.mirror.manifest("latest")).status, 404)
+        self.upstream.rules.clear()
+        fresh = self.fresh()
+        self.assertEqual(await self.then(fresh, began + 1), (200, str(digest)))
+        self.assertEqual((await self.then(fresh, self.seconds.now))[0], 404)
+
+    async def test_cooldown(self) -> None:
+        """What one node has known for long enough is old enough on a new one too, by its tag and by its digest."""
+        _, manifest = await self.filled()
+        self.seconds.advance(DAY)
+        young = self.fresh(changed={"cooldown": Cooldown(2 * DAY, OnNew.DENY)})
+        old = self.fresh(changed={"cooldown": Cooldown(DAY, OnNew.DENY)})
+        self.assertEqual([each.status for each in await self.pull(young, "latest", manifest)], [403, 403])
+        self.assertEqual([each.status for each in await self.pull(old, "latest", manifest)], [200, 200])
+
+    async def test_two_nodes(self) -> None:
+        """Two nodes, one of them a minute ahead, of which each sees what the other does not: both know all of it."""
+        began, ahead = self.seconds.now, Ahead(self.seconds)
+        other = self.start(store=self.new_store(), catalog=MemoryCatalog(reactor, ahead), seconds=ahead)
+        digests = [
+            await self.moved("one", self.mirror, other),
+            await self.moved("two", self.mirror),
+            await self.moved("three", other),
+            await self.moved("four", other, self.mirror),
+        ]
+        await self.pull(other, "latest")
+        for mirror in (self.mirror, other):
+            for day, digest in enumerate(digests):
+                found = [await self.then(mirror, began + day * DAY + at) for at in (61, DAY / 2, DAY - 1)]
+                self.assertEqual(found, 3 * [(200, str(digest))], day)
+        self.assertEqual(len(self.record()["history"]), 4)
+
+    async def test_in_a_file(self) -> None:
+        """So does a node that keeps what it knows in a file."""
+        began = self.seconds.now
+        one = await self.moved("one", self.mirror)
+        fresh = self.fresh()
+        two, _ = self.tagged(about="two")
+        written = self.archive.written()
+        await self.pull(fresh, "latest")
+        await written
+        self.assertEqual([each[1] for each in self.record()["history"]], [str(one), str(two)])
+        self.assertEqual(await self.then(fresh, began + 1), (200, str(one)))
+
+    async def test_bounded(self) -> None:
+        """A record has so many changes, the newest."""
+        self.patch(archived, "MOST_SHARED", 2)
+        digests = [await self.moved(str(number), self.mirror) for number in range(4)]
+        self.assertEqual([each[1] for each in self.record()["history"]], [str(each) for each in digests[2:]])
+
+    async def test_strange(self) -> None:
+        """A past that docxy did not write is none."""
+        index, _ = await self.filled()
+        good = self.record()
+        (row,) = good["history"]
+        for history in (
+            None,
+            "x",
+            [7],
+            [row[:2]],
+            [[True, *row[1:]]],
+            [[1e999, *row[1:]]],
+            [[row[0], "x", row[2]]],
+            [[row[0], 7, row[2]]],
+            [[*row[:2], None]],
+            [[self.seconds.now + DAY, *row[1:]]],
+        ):
+            self.archive.records[KEY] = json.dumps({**good, "history": history}).encode()
+            fresh = self.fresh()
+            (answer,) = await self.pull(fresh, "latest")
+            self.assertEqual((answer.status, Digest.of(answer.body)), (200, index), history)
+            self.assertEqual(await self.then(fresh, self.seconds.now), (200, str(index)), history)
+
+    async def test_stopped(self) -> None:
+        """A node that stops while the archive says nothing waits for no record."""
+        self.patch(calm, "ANSWER_WITHIN", 1e6)
+        mirror = self.start(store=self.new_store(), catalog=MemoryCatalog(reactor, self.seconds))
+        self.tagged()
+        asked = f"record {KEY}"
+        await self.pull(mirror, "latest")
+        self.seconds.advance(WRITE_AFTER + 1)
+        self.archive.silent = True
+        self.archive.asked.clear()
+        await self.pull(mirror, "latest")
+        self.assertEqual(self.archive.asked, [asked])
+        await mirror.stop()
 
 
 class Private(TagCase):
