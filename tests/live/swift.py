@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import functools
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from obstore.store import S3Store
 
 from docxy.settings.model import ArchiveSettings
 from tests.harness.processes import Daemon, accepts, free_port, scratch_directory
-from tests.live.gobuild import cache_directory
-from tests.live.requirements import require
+from tests.live.wheels import programs
 
 VERSION = "2.38.3"
 ACCESS_KEY, SECRET = "docxy:docxy", "secretkey"
@@ -70,13 +68,8 @@ default = yes
 
 
 def installed() -> Path:
-    """Where its programs are."""
-    home = cache_directory() / f"swift-{VERSION}"
-    if not (home / "bin" / "swift-proxy-server").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        pip = [str(home / "bin" / "pip"), "install", "-q", f"swift=={VERSION}"]
-        subprocess.run(pip, check=True, timeout=300)
-    return home / "bin"
+    """Where its programs are; raises SkipTest."""
+    return programs("swift", VERSION, "swift-proxy-server")
 
 
 ENVIRON = {"SWIFT": SECRET}
@@ -85,10 +78,7 @@ ENVIRON = {"SWIFT": SECRET}
 @functools.cache
 def shared() -> Swift:
     """The one of this process, running; a test that cannot have it is skipped, or in CI failed."""
-    try:
-        installed()
-    except (OSError, subprocess.SubprocessError) as error:
-        require(lacking=[f"OpenStack Swift (pip: {error})"])
+    installed()
     swift = Swift(scratch_directory())
     atexit.register(swift.stop)
     swift.start()
@@ -142,18 +132,18 @@ class Swift:
         )
 
     def start(self) -> None:
-        programs = installed()
+        where = installed()
         (self.directory / "devices" / "d1").mkdir(parents=True)
         (self.directory / "swift.conf").write_text(_POLICY)
         self.ports = {kind: free_port() for kind in ("account", "container", "object", "proxy")}
         for kind, port in self.ports.items():
             conf = _COMMON.format(port=port, directory=self.directory)
             if kind != "proxy":
-                self._ring(programs, kind, port)
+                self._ring(where, kind, port)
             (self.directory / f"{kind}.conf").write_text(
                 conf + (_PROXY if kind == "proxy" else _SERVER.format(kind=kind))
             )
-            argv = [str(programs / f"swift-{kind}-server"), str(self.directory / f"{kind}.conf"), "-v"]
+            argv = [str(where / f"swift-{kind}-server"), str(self.directory / f"{kind}.conf"), "-v"]
             daemon = Daemon(f"swift-{kind}", argv, self.directory / f"{kind}.log", accepts(port))
             self._daemons.append(daemon)
             daemon.spawn()
@@ -161,9 +151,9 @@ class Swift:
             daemon.until(daemon.ready)
         self._make_bucket()
 
-    def _ring(self, programs: Path, kind: str, port: int) -> None:
+    def _ring(self, where: Path, kind: str, port: int) -> None:
         """One device, one copy."""
-        builder = [str(programs / "swift-ring-builder"), str(self.directory / f"{kind}.builder")]
+        builder = [str(where / "swift-ring-builder"), str(self.directory / f"{kind}.builder")]
         for step in (["create", "4", "1", "0"], ["add", f"r1z1-127.0.0.1:{port}/d1", "1"], ["rebalance"]):
             subprocess.run([*builder, *step], check=True, capture_output=True)
 

@@ -27,7 +27,7 @@ from tests.harness.directories import WatchedDirectory
 from tests.harness.docxy import environment
 from tests.harness.processes import Daemon, free_port, until, which
 from tests.live import swift
-from tests.live.balancers import haproxy, nginx_nodes, passing_on
+from tests.live.balancers import envoy, haproxy, nginx_nodes, passing_on
 from tests.live.bed import PASSWORD, USER
 from tests.live.case import LiveTestCase
 from tests.live.clients import Docker, Skopeo
@@ -51,12 +51,19 @@ class Puller:
     """A client that pulls as docker does: challenge, token, tag, manifest, layers; it checks each byte."""
 
     url: str
+    root: Path | None = None
+    """Of whom it takes a certificate; None: it does not speak TLS."""
     _connection: HTTPConnection = field(init=False)
-    _token: str = ""
+    _token: str = field(init=False, default="")
 
     def __attrs_post_init__(self) -> None:
         parts = urlsplit(self.url)
-        self._connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        host, port = parts.hostname or "", parts.port
+        if self.root is None:
+            self._connection = HTTPConnection(host, port, timeout=60)
+        else:
+            context = create_default_context(cafile=str(self.root))
+            self._connection = HTTPSConnection(host, port, timeout=60, context=context)
 
     def pull(self, images: Iterable[Image]) -> int:
         """All blobs of these; their number.  Raises AssertionError for wrong or missing bytes."""
@@ -101,6 +108,7 @@ class NodesCase(LiveTestCase):
         super().setUp()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.root: Path | None = None
 
     def started(self, daemon: Daemon) -> None:
         self.addCleanup(daemon.stop)
@@ -144,7 +152,7 @@ class NodesCase(LiveTestCase):
         with self.bed.watch_blobs() as blobs:
             with ThreadPoolExecutor(CLIENTS) as threads:
                 each = [list(images[n % IMAGES :]) + list(images[: n % IMAGES]) for n in range(CLIENTS)]
-                done = list(threads.map(lambda wanted: Puller(self.url).pull(wanted), each))
+                done = list(threads.map(lambda wanted: Puller(self.url, self.root).pull(wanted), each))
             self.assertEqual(set(done), {sum(1 + len(image.layers) for image in images)})
             fetched = self.fetched(blobs.requests("GET"))
         self.assertEqual(set(fetched), {blob for image in images for blob in image.blobs})
@@ -177,6 +185,16 @@ class OnceTests(NodesCase):
         nodes = self.nodes()
         self.started(nginx_nodes(self.shared.new_directory("nginx"), self.port, [node.port for node in nodes]))
         fetched = self.pulled(self.cold("nginx"))
+        self.assertEqual(set(fetched.values()), {1}, fetched)
+
+    def test_envoy(self) -> None:
+        """The same behind Envoy, which ends TLS."""
+        self.url, self.root = f"https://127.0.0.1:{self.port}", self.shared.certificate.root
+        nodes = self.nodes()
+        pair = self.shared.certificate.chain, self.shared.certificate.key
+        ports = [node.port for node in nodes]
+        self.started(envoy(self.shared.new_directory("envoy"), self.port, ports, pair))
+        fetched = self.pulled(self.cold("envoy"))
         self.assertEqual(set(fetched.values()), {1}, fetched)
 
     def test_without_hashing(self) -> None:
@@ -305,10 +323,10 @@ class LoginTests(NodesCase):
 
 
 class OrdersTests(NodesCase):
-    """A list of recalls that the operator gives to every node."""
+    """What the operator gives to every node as a file."""
 
-    def test_recalls(self) -> None:
-        """A line in the list, and a reload of each node: no node serves that image any more, nor its layer."""
+    def test_files(self) -> None:
+        """A line in the list of recalls, a freeze in the configuration, and a reload of each node: it holds on all."""
         recalls = self.shared.new_directory("recalls") / "recalls"
         recalls.write_text("# nothing yet\n")
         nodes = [self.shared.new_docxy("none", False, options=OPTIONS) for _ in range(NODES)]
@@ -317,25 +335,39 @@ class OrdersTests(NodesCase):
             config.write_text(f'recall_file = "{recalls}"\n{config.read_text()}')
             self.addCleanup(node.stop)
             node.start()
-        image = self.bed.images["library/small"]
+        image, multi = self.bed.images["library/small"], self.bed.images["library/multi"]
         paths = [f"/v2/library/small/manifests/{image.digest}", f"/v2/library/small/blobs/{image.layers[0][0]}"]
-        for status in (200, 403):
-            found = {self.status(node, path) for node in nodes for path in paths}
-            self.assertEqual(found, {status})
-            recalls.write_text(f"{image.layers[0][0]} CVE-2026-1\n")
-            for node in nodes:
-                assert node.cache_directory is not None
-                socket = str(node.cache_directory / "admin.sock")
-                argv = [sys.executable, "-c", "from docxy.cli.main import main; main()", "reload", "--socket", socket]
-                subprocess.run(argv, env=environment(), capture_output=True, timeout=120, check=True)
+        tag = "/v2/library/multi/manifests/latest"
+        # This machine's manifest lists the layer that is recalled.
+        (other,) = {each.digest for each in multi.children.values()} - {multi.local.digest}
 
-    def status(self, node: Docxy, path: str) -> int:
+        def seen() -> tuple[set[int], set[tuple[int, str | None]]]:
+            statuses = {self.ask(node, path)[0] for node in nodes for path in paths}
+            return statuses, {self.ask(node, tag) for node in nodes}
+
+        self.assertEqual(seen(), ({200}, {(200, multi.digest)}))
+        recalls.write_text(f"{image.layers[0][0]} CVE-2026-1\n")
+        frozen = f'[[freeze]]\nimage = "docker.io/library/multi:latest"\ndigest = "{other}"\n'
+        for node in nodes:
+            config = node.directory / "docxy.toml"
+            config.write_text(f"{config.read_text()}\n{frozen}")
+            self.reload(node)
+        self.assertEqual(seen(), ({403}, {(200, other)}))
+
+    def reload(self, node: Docxy) -> None:
+        assert node.cache_directory is not None
+        socket = str(node.cache_directory / "admin.sock")
+        argv = [sys.executable, "-c", "from docxy.cli.main import main; main()", "reload", "--socket", socket]
+        subprocess.run(argv, env=environment(), capture_output=True, timeout=120, check=True)
+
+    def ask(self, node: Docxy, path: str) -> tuple[int, str | None]:
+        """Status, and the digest of a manifest."""
         connection = node.connect()
         try:
             connection.request("GET", path, headers={"Accept": f"{MANIFESTS}, */*"})
             answer = connection.getresponse()
             answer.read()
-            return answer.status
+            return answer.status, answer.getheader("Docker-Content-Digest")
         finally:
             connection.close()
 

