@@ -39,6 +39,9 @@ class Upstream:
         self.at_once = self.most_at_once = 0
         self.limited = False
         """Whether it answers 429."""
+        self.status = 200
+        self.headers: Mapping[str, str] = {}
+        """Of all other answers; what they have besides."""
         self.gate = threading.Event()
         self.held = 1
         """Bytes of each blob, its last ones, that come when the gate is open."""
@@ -88,7 +91,9 @@ class Upstream:
             request.send_header("Retry-After", "60")
             body = b""
         else:
-            request.send_response(200)
+            request.send_response(self.status)
+            for name, value in self.headers.items():
+                request.send_header(name, value)
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

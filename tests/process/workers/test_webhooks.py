@@ -49,6 +49,16 @@ class Receiver:
         test.addCleanup(self.server.server_close)
         test.addCleanup(self.server.shutdown)
 
+    def until_subjects(self, expected: list[tuple[str, str]]) -> None:
+        """Return when these events have come; each is a type and a subject."""
+
+        def come() -> list[tuple[str, str]]:
+            return [(event["type"], event["subject"]) for event in self.events]
+
+        with self.changed:
+            if not self.changed.wait_for(lambda: come() == expected, 30):
+                raise AssertionError(f"{come()} in place of {expected}")
+
     def until(self, count: int) -> list[tuple[str, str]]:
         """Types and digests of the events once there are so many."""
         with self.changed:
@@ -88,6 +98,45 @@ class WebhookTests(WorkersCase):
         self.daemon.stop()
         self.assertEqual(first.until(2), [("docxy.tag-moved", digest) for digest in digests[1:3]])
         self.assertEqual(second.until(1), [("docxy.tag-moved", digests[3])])
+
+    def test_each(self) -> None:
+        """Each kind of event, from what a registry and clients do to the receiver."""
+        upstream, receiver = Upstream(self), Receiver(self)
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        (directory / "secret").write_bytes(SECRET)
+        config = directory / "docxy.toml"
+        url = f"http://127.0.0.1:{receiver.server.server_port}/hook"
+        text = (
+            f'[[webhook]]\nurl = "{url}"\nsecret_file = "{directory / "secret"}"\n'
+            f'[[upstreams]]\nname = "hub.test"\nurl = "{upstream.url}"\nprivate = true\n'
+        )
+        config.write_text(text)
+        self.start(DOCXY_CONFIG=str(config), TAG_TTL="0", PREFETCH="off", UPSTREAM="")
+        connection = self.connect(self.workers()[0])
+        expected: list[tuple[str, str]] = []
+
+        def happens(status: int, tag: str, *events: str) -> None:
+            self.assertEqual(self.status(connection, f"/v2/team/app/manifests/{tag}"), status, tag)
+            about = "hub.test" if events and events[0].startswith(("quota", "upstream")) else f"hub.test/team/app:{tag}"
+            expected.extend((f"docxy.{event}", about) for event in events)
+            receiver.until_subjects(expected)
+
+        happens(200, "one")
+        upstream.manifest = upstream.manifest.replace(b'"layers": []', b'"layers": [], "annotations": {}')
+        happens(200, "one", "tag-moved")
+        upstream.status = 404
+        happens(404, "one", "tag-vanished")
+        upstream.status = 200
+        config.write_text(f'{text}[[recall]]\nimage = "hub.test/team/app:two"\nreason = "bad"\n')
+        self.daemon.reload()
+        happens(403, "two", "recalled-pulled")
+        upstream.headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "7;w=21600"}
+        happens(200, "three", "quota-low")
+        upstream.headers, upstream.status = {"Retry-After": "60"}, 503
+        happens(503, "four", "upstream-down")
+        upstream.headers, upstream.status = {}, 200
+        happens(200, "five", "upstream-up")
 
     def test_once(self) -> None:
         """Both workers see a tag move, twice: two events, in order, from the supervisor, each signed."""
