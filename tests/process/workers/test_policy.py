@@ -48,8 +48,17 @@ class PolicyTests(WorkersCase):
             found |= {self.status(connection, path, {"Accept": "*/*"}) for path in paths}
         return found
 
+    def leads(self, path: str) -> set[str | None]:
+        """Where each worker says that a tag leads."""
+        found = set()
+        for pid in self.workers():
+            response = self.ask(self.connect(pid), path, {"Accept": "*/*"})
+            response.read()
+            found.add(response.getheader("Docker-Content-Digest"))
+        return found
+
     def test_hangup(self) -> None:
-        """When a reload has ended no worker serves what the file recalls; a wrong file takes nothing back."""
+        """When a reload has ended every worker goes by the file's recalls and freezes; a wrong file takes none back."""
         self.start(DOCXY_CONFIG=str(self.file), UPSTREAM="", ADMIN_SOCKET=self.socket)
         paths = ("/v2/team/app/manifests/v1", f"/v2/other/app/manifests/{DIGEST}")
         self.assertEqual(self.answers(*paths), {200})
@@ -70,6 +79,14 @@ class PolicyTests(WorkersCase):
         self.file.write_text(self.table)
         self.daemon.reload()
         self.assertEqual(self.answers(*paths), {200})
+        # A tag that nobody asked for yet, which leads elsewhere by now.
+        self.upstream.manifest = MANIFEST.replace(b'"layers": []', b'"layers": [], "annotations": {}')
+        freeze = f'[[freeze]]\nimage = "registry.example/team/app:v2"\ndigest = "{DIGEST}"\n'
+        for text in (freeze, freeze + "[[freeze]]\n", ""):
+            self.file.write_text(self.table + text)
+            self.daemon.reload()
+            led = self.leads("/v2/team/app/manifests/v2")
+            self.assertEqual(led == {DIGEST}, bool(text), led)
 
     def test_addresses(self) -> None:
         """When a reload has ended every worker answers whom and for what the file says; a wrong one changes nothing."""
