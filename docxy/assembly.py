@@ -83,6 +83,7 @@ from docxy.storage.shares import Shares
 from docxy.threads import Threads
 from docxy.upstream.realms import Realms
 from docxy.web.answers import Leaf
+from docxy.web.connections import Connections, most_connections
 from docxy.web.export import Export
 from docxy.web.guarded import Guarded
 from docxy.web.health import Health
@@ -282,16 +283,9 @@ def build(
     health = Health(condition)
     root = RegistryRoot(router, v2, Token(router, gate, pulls), pages, health)
     services.addService(Closing(recorder.flush))
+    connections = Connections(config.client_connections, most_connections(), clock.seconds)
     registry = Watched(
-        RegistrySite(
-            root,
-            gate,
-            lines,
-            meter,
-            config.client_connections,
-            recorder if remembers else None,
-            clock.seconds,
-        ),
+        RegistrySite(root, gate, lines, meter, connections, recorder if remembers else None, clock.seconds),
         reactor,
     )
     front = make_front(
@@ -337,9 +331,7 @@ def build(
         )
     )
     perimeter = config.access.perimeter
-    beside = LoggedSite(
-        front.beside, OpenGate(in_force.perimeter), lines, NoMeter(), config.client_connections, clock.seconds
-    )
+    beside = LoggedSite(front.beside, OpenGate(in_force.perimeter), lines, NoMeter(), connections, clock.seconds)
     return Served(
         registry=registry,
         front=behind_balancers(front.factory, perimeter, reactor),

@@ -64,10 +64,13 @@ from docxy.settings.parsers import shown_size
 from docxy.siblings import Siblings
 from docxy.storage.cache_size import SHARE, prepare
 from docxy.storage.interfaces import StorageError
+from docxy.web.connections import Connections
 from docxy.web.guarded import Guarded
 from docxy.web.site import LoggedSite
 
 _log = Logger()
+SCRAPERS = 64
+"""Connections to the metrics' port."""
 
 
 def launch(
@@ -380,7 +383,8 @@ def _show(
 ) -> None:
     """Serve metrics, without a line in the access log for each scrape."""
     root = Guarded(Metrics(*registries, exemplars=observatory.model.exemplars), perimeter, local=True)
-    listener.serve(LoggedSite(root, OpenGate(perimeter), Nowhere(), NoMeter(), config.client_connections, time.time))
+    connections = Connections(config.client_connections, SCRAPERS, time.time)
+    listener.serve(LoggedSite(root, OpenGate(perimeter), Nowhere(), NoMeter(), connections, time.time))
 
 
 def _why_alone(listeners: Listeners) -> str | None:

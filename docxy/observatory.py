@@ -52,6 +52,7 @@ from docxy.storage.paths import Tree
 from docxy.threads import Threads
 from docxy.web.acts import Acts
 from docxy.web.admin import Admin, AdminSite
+from docxy.web.connections import Connections
 
 HOLD = 1.0
 """Seconds within which every worker has told what it answered: twice the time between two batches."""
@@ -163,7 +164,9 @@ class Observatory:
 
         self._acts = Acts(opened, Processes(workers, tuple(reloads), upgrade), self._reactor)
         self._admin = Admin(self.view, self._acts, self._reactor)
-        self._site = AdminSite(self._admin, OpenGate(Perimeter), Nowhere(), NoMeter(), 0, time.time)
+        self._site = AdminSite(
+            self._admin, OpenGate(Perimeter), Nowhere(), NoMeter(), Connections(0, 0, time.time), time.time
+        )
         if passed is None or passed.description != config.admin_socket:
             self._port = self._listen(config.admin_socket, self._site, self._reactor)
         else:

@@ -5,7 +5,6 @@ The law: each request has one line in the access log, whether or not all of its 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from docxy.observe.metrics import IMeter, answered, unanswered
 from docxy.observe.recorder import IRecorder
 from docxy.routing import AS_OF, Router
 from docxy.web.channel import IDLE, Channel
+from docxy.web.connections import Connections
 from docxy.web.exchange import exchange_of, is_hit, is_told, late_charge
 from docxy.web.health import PATHS, Health
 from docxy.web.request import Request
@@ -44,12 +44,12 @@ class LoggedSite(server.Site):
         gate: IGate,
         lines: Lines,
         meter: IMeter,
-        connections: int,
+        connections: Connections,
         seconds: Callable[[], float],
     ) -> None:
         """`gate`: knows the clients' addresses; `lines`: the access log.
 
-        `connections`: how many one address may have open, 0: any number; `seconds`: the time since the epoch.
+        `connections`: of this port, or of several; `seconds`: the time since the epoch.
         """
         server.Site.__init__(self, root, timeout=IDLE)
         self.meter = meter
@@ -58,7 +58,6 @@ class LoggedSite(server.Site):
         self.channels: set[Channel] = set()
         self.emptied: Callable[[], object] = lambda: None
         self._connections = connections
-        self._by_address: Counter[str] = Counter()
         self._seconds = seconds
         self._second, self._date = -1, ""
 
@@ -72,10 +71,8 @@ class LoggedSite(server.Site):
 
     def opened(self, channel: Channel) -> bool:
         """Whether a new connection may stay; `closed` is called for each."""
-        address = peer(channel.peer)
         self.channels.add(channel)
-        self._by_address[address] += 1
-        return not self._connections or self._by_address[address] <= self._connections
+        return self._connections.opened(peer(channel.peer))
 
     def closed(self, channel: Channel) -> None:
         """A connection is gone."""
@@ -83,10 +80,7 @@ class LoggedSite(server.Site):
             self.channels.discard(channel)
             if not self.channels:
                 self.emptied()
-            address = peer(channel.peer)
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            self._connections.closed(peer(channel.peer))
 
     def wants_form(self, method: bytes, path: bytes) -> bool:
         """See `docxy.web.channel`."""
@@ -138,7 +132,7 @@ class RegistrySite(LoggedSite):
         gate: IGate,
         lines: Lines,
         meter: IMeter,
-        connections: int,
+        connections: Connections,
         recorder: IRecorder | None,
         seconds: Callable[[], float],
     ) -> None:

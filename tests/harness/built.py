@@ -34,6 +34,7 @@ from docxy.siblings import Siblings
 from docxy.storage.counts import Counts
 from docxy.storage.filesystem import FilesystemStore
 from docxy.storage.interfaces import IBlobStore
+from docxy.web.connections import Connections
 from docxy.web.site import RegistrySite
 
 
@@ -112,8 +113,7 @@ def reading(config: Config, clock: IReactorTime) -> Reading:
     return Reading(OneProcess(model, 1), view)
 
 
-def open_site(root: IResource, connections: int = 0) -> Any:
-    """The registry's site with this at its root, for everybody."""
-    return RegistrySite(
-        root, OpenGate(Perimeter), DaemonLog(Combined()), NoMeter(), connections, NoRecorder(), time.time
-    )
+def open_site(root: IResource, connections: int = 0, most: int = 0) -> Any:
+    """The registry's site with this at its root, for everybody; see `Connections`."""
+    limits = Connections(connections, most, time.time)
+    return RegistrySite(root, OpenGate(Perimeter), DaemonLog(Combined()), NoMeter(), limits, NoRecorder(), time.time)

@@ -53,19 +53,34 @@ class Registry(QuietHandler):
     do_HEAD = do_GET
 
 
-class StalledTests(SynchronousTestCase):
+class DocxyCase(SynchronousTestCase):
     """One process, plain HTTP."""
 
     def setUp(self) -> None:
         before = _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+
+    def docxy(self, files: int | None = None) -> int:
+        """The port of a docxy that may have so many files open; None: as many as this process."""
         upstream = serve(self, Registry)
-        self.port = port = free_port()
+        port = free_port()
         options = ["run", f"--port=tcp:{port}:interface=127.0.0.1", "--workers=1", "--access-log=off"]
         options += [f"--upstream={upstream}", f"--cache={Path(self.mktemp()).resolve()}"]
-        self.daemon = spawn(self, [*DOCXY, *options], environment(PUBLIC_URL=f"http://127.0.0.1:{port}"))
+        argv = [*DOCXY, *options]
+        if files is not None:
+            argv = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
+        self.daemon = spawn(self, argv, environment(PUBLIC_URL=f"http://127.0.0.1:{port}"))
         self.daemon.until(accepts(port))
+        return port
+
+
+class StalledTests(DocxyCase):
+    """Clients that do not read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.port = self.docxy()
 
     def resident(self) -> None:
         """Fails when docxy is too large."""
@@ -96,14 +111,52 @@ class StalledTests(SynchronousTestCase):
             self.assertEqual(_read(reads), _digest(_manifest("0")))
 
 
-def _ask(port: int, tag: str = "latest") -> socket.socket:
-    """A client that has asked, with little room for what it does not read."""
+class IdleTests(DocxyCase):
+    """Clients that ask for nothing."""
+
+    def test_descriptors(self) -> None:
+        """More connections than docxy may have files: others are closed, those that came first are served from disk."""
+        port = self.docxy(files=200)
+        with ExitStack() as clients:
+            served = [clients.enter_context(closing(_ask(port, "latest"))) for _ in range(2)]
+            self.assertEqual(_read(served[0]), DIGEST)
+            idle = [clients.enter_context(closing(_connected(port))) for _ in range(250)]
+            self.assertTrue(all(_is_closed(client) for client in idle[150:]))
+            self.assertEqual(_read(served[1]), DIGEST)
+            idle[0].sendall(_request("other"))
+            self.assertEqual(_read(idle[0]), _digest(_manifest("other")))
+        self.assertEqual(self.daemon.text().count("clients have 150 connections open"), 1)
+
+
+def _connected(port: int) -> socket.socket:
+    """A client that has asked for nothing yet, with little room for what it does not read."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
     client.settimeout(60)
-    client.connect(("127.0.0.1", port))
-    client.sendall(f"GET /v2/o/i/manifests/{tag} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode())
+    # A connection that docxy closes at once may be over before this returns.
+    client.connect_ex(("127.0.0.1", port))
     return client
+
+
+def _request(tag: str) -> bytes:
+    return f"GET /v2/o/i/manifests/{tag} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode()
+
+
+def _ask(port: int, tag: str = "latest") -> socket.socket:
+    """A client that has asked."""
+    client = _connected(port)
+    client.sendall(_request(tag))
+    return client
+
+
+def _is_closed(client: socket.socket) -> bool:
+    """Whether docxy has closed it; waits for that."""
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def _read(client: socket.socket, received: bytes = b"") -> str:

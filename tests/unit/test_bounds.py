@@ -6,22 +6,28 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 import docxy
+from docxy.archive import calm
+from docxy.archive.interfaces import ArchiveError
 from docxy.catalog import claims
 from docxy.catalog.claims import LocalClaims
 from docxy.catalog.interfaces import Sighting
 from docxy.catalog.memory import MemoryCatalog
+from docxy.catalog.secret import Secret
 from docxy.content import Manifest
 from docxy.daemon.workers import observing
 from docxy.daemon.workers.observing import Desk
-from docxy.names import OCI_INDEX, OCI_MANIFEST, Digest
+from docxy.errors import ManifestUnknown, NameUnknown
+from docxy.names import OCI_INDEX, OCI_MANIFEST, Digest, Tag
 from docxy.observe import exemplars, model, state
+from docxy.observe.exchange import FETCH
 from docxy.observe.exemplars import Exemplars
 from docxy.observe.model import ReadModel
 from docxy.observe.recorder import Dropped
@@ -29,7 +35,7 @@ from docxy.observe.state import Notes
 from docxy.orders.hottest import Hottest, nobody_counts
 from docxy.orders.policies import Policies
 from docxy.orders.store import MemoryOrders
-from docxy.pull import cooldown, remembering, sightings
+from docxy.pull import accept, archived, cooldown, putting, remembering, search, sightings
 from docxy.pull.blobs import sizes
 from docxy.pull.blobs.running import MOST_COUNTED, NamedCounts
 from docxy.pull.blobs.sizes import Sizes
@@ -37,6 +43,7 @@ from docxy.pull.cooldown import Cooled
 from docxy.pull.gates import gates, pins
 from docxy.pull.remembering import Remembering
 from docxy.pull.sightings import Sightings
+from docxy.settings.model import Upstream
 from docxy.settings.policy import Policy
 from docxy.storage import committed, remembered
 from docxy.storage.filesystem import FilesystemStore
@@ -45,6 +52,7 @@ from docxy.storage.memory import MemoryStore
 from docxy.storage.paths import Tree
 from docxy.web import manifests, v2
 from docxy.web.manifests import Indexes
+from tests.fakes.archive import MemoryArchive
 from tests.unit.observe.test_journal import exchange
 from tests.unit.observe.test_model import ABOUT
 from tests.unit.test_security_page import found, tests_of
@@ -79,7 +87,7 @@ class Page(SynchronousTestCase):
             for name in names:
                 self.assertTrue(tests_of(found(name)), name)
 
-    def test_caches(self) -> None:
+    def test_bounds_are_given(self) -> None:
         """No table that forgets is made without saying how much it remembers."""
         seen = 0
         for source in SOURCES:
@@ -99,9 +107,80 @@ class Page(SynchronousTestCase):
 class Remembered(SynchronousTestCase):
     """Tables that clients and registries fill."""
 
-    def test_caches(self) -> None:
-        """See `Page.test_caches`: what functools and cachetools keep has the bound that it is made with."""
-        Page("test_caches").test_caches()
+    def test_credentials(self) -> None:
+        """However many credentials clients make up."""
+        secret = Secret(b"x" * 32)
+        keys = [secret.credential(f"Basic {number}") for number in range(1000)]
+        kept: Any = secret.credential
+        self.assertEqual(kept.cache_info().currsize, 512)
+        self.assertEqual((len({*keys}), secret.credential("Basic 0")), (1000, keys[0]))
+
+    def test_headers(self) -> None:
+        """However many kinds of `Accept` clients send."""
+        for number in range(1000):
+            accept.read([f"application/{number}"])
+        self.assertEqual(accept._kept.cache_info().currsize, 512)
+
+    def test_searched(self) -> None:
+        """However many repositories clients look for, found or not."""
+        self.patch(search, "MOST", 10)
+        found: list[str] = []
+
+        class Registry:
+            async def manifest(self, repository: str, *_: object) -> object:
+                found.append(repository)
+                if repository.startswith("missing"):
+                    raise ManifestUnknown(repository)
+                return repository
+
+            async def cached(self, repository: str, *_: object) -> list[Any]:
+                return []
+
+            changes = cached
+
+            async def tags(self, repository: str, *_: object) -> object:
+                raise NameUnknown(repository)
+
+        pull: Any = Registry()
+        corp = search.Member(Upstream("corp.test", "https://corp.test"), pull)
+        searching = search.SearchPull("all.test", [corp], lambda upstream, repository: True, Clock())
+        caller = self.successResultOf(Deferred.fromCoroutine(searching.caller("a/b", None)))
+        for number in range(100):
+            asking = Deferred.fromCoroutine(searching.manifest(f"a/{number}", Tag("latest"), caller))
+            self.assertEqual(self.successResultOf(asking), f"a/{number}")
+            asking = Deferred.fromCoroutine(searching.manifest(f"missing/{number}", Tag("latest"), caller))
+            self.failureResultOf(asking, ManifestUnknown)
+        self.assertEqual((len(found), len(searching._places), len(searching._looked)), (200, 10, 10))
+
+    def test_archive(self) -> None:
+        """However many blobs are wrong in the archive, or cannot be put there, and however many tags are read there."""
+        for module, name in ((calm, "_WRONG"), (putting, "MOST_NOTED"), (archived, "MOST_KNOWN")):
+            self.patch(module, name, 10)
+        clock, nothing = Clock(), cast(Any, None)
+        store = MemoryArchive(blobs={digest(number): str(number).encode() for number in range(100)})
+        asked = calm.CalmArchive(store, clock)
+        puts = putting.Putting(asked, nothing, nothing, 1, clock)
+        history = MemoryCatalog(clock, clock.seconds).upstream("u").history
+        tags = archived.ArchivedManifests("u", asked, history, 60.0, clock.seconds)
+        for number in range(100):
+            self.successResultOf(Deferred.fromCoroutine(asked.wrong(digest(number))))
+            for attempt in range(putting.ATTEMPTS if number < 50 else 1):
+                puts._failed(digest(number), ArchiveError(f"attempt {attempt}"))
+            tags.told("a/b", str(number), digest(1), OCI_INDEX, 2)
+        self.assertEqual((len(asked._wrong), len(puts._resting), len(puts._failures)), (10, 10, 10))
+        self.assertEqual(len(tags._known), 10)
+        # What was forgotten is asked for again.
+        store.asked.clear()
+        for number, times in ((0, 1), (99, 0)):
+            self.successResultOf(Deferred.fromCoroutine(asked.open(digest(number), 0)))
+            self.assertEqual(store.asked.count(f"read {digest(number)}"), times)
+
+    def test_fetches(self) -> None:
+        """However many blobs are fetched."""
+        self.patch(model, "MOST_FETCHES", 10)
+        read = ReadModel(ABOUT, lambda: 0.0, id, lambda: None, 0.0, True)
+        read.take([exchange(0.0, kind=FETCH, reference=str(digest(number))) for number in range(100)], Dropped())
+        self.assertEqual([*read._fetches], [str(digest(number)) for number in range(90, 100)])
 
     def test_upstreams(self) -> None:
         """However many registries clients name, so many are known, those asked last."""
@@ -190,7 +269,13 @@ class Remembered(SynchronousTestCase):
         asked = gates.Gates(MemoryOrders(), Policies(Policy()), hottest, (), nothing, nothing, None, Clock())
         for number in range(100):
             asked.refuse_others(digest(number), frozenset())
-        self.assertEqual(len(asked._others), 10)
+            body = json.dumps({"number": number}).encode()
+            self.successResultOf(Deferred.fromCoroutine(asked._named(digest(number), body)))
+        self.assertEqual((len(asked._others), len(asked._names)), (10, 10))
+        with capturedLogs():
+            for number in range(2000):
+                asked._refusal(str(digest(number)), "a test")
+        self.assertEqual(len(asked._told), 1000)
 
     def test_platforms(self) -> None:
         """However many manifests indexes name."""

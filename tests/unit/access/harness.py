@@ -35,6 +35,7 @@ from docxy.observe.metrics import NoMeter
 from docxy.routing import EndpointKind, Router
 from docxy.settings.access import parse
 from docxy.settings.model import DOCKER_HUB, Upstream
+from docxy.web.connections import Connections
 from docxy.web.request import Request
 from docxy.web.respond import respond
 from docxy.web.site import RegistrySite
@@ -152,7 +153,13 @@ class Door:
         host: str = "mirror.example",
     ) -> Sent:
         site: Any = RegistrySite(
-            Guarded(self.gate), self.gate, Nowhere(), NoMeter(), 0, NoRecorder(), self.clock.seconds
+            Guarded(self.gate),
+            self.gate,
+            Nowhere(),
+            NoMeter(),
+            Connections(0, 0, self.clock.seconds),
+            NoRecorder(),
+            self.clock.seconds,
         )
         site.reactor = MemoryReactorClock()
         channel, transport = site.buildProtocol(peer(at)), StringTransport(peerAddress=peer(at))

@@ -13,6 +13,7 @@ from docxy.access.open_gate import OpenGate
 from docxy.addresses import Perimeter
 from docxy.observe.access_log import Nowhere
 from docxy.observe.metrics import NoMeter
+from docxy.web.connections import Connections
 from docxy.web.site import LoggedSite
 
 
@@ -28,7 +29,7 @@ def exchange(
     root: IResource, method: bytes, uri: bytes, host: bytes = b"host.example", body: bytes = b"", accept: bytes = b"*/*"
 ) -> Answer:
     """What a server with this tree answers to a request line with exactly this URI."""
-    site: Any = LoggedSite(root, OpenGate(Perimeter), Nowhere(), NoMeter(), 0, time)
+    site: Any = LoggedSite(root, OpenGate(Perimeter), Nowhere(), NoMeter(), Connections(0, 0, time), time)
     site.reactor = MemoryReactorClock()
     channel, transport = site.buildProtocol(None), StringTransport()
     assert channel is not None

@@ -23,6 +23,7 @@ from docxy.steward.lines import Act, Arguments, Failed, Line, done, item, progre
 from docxy.steward.processes import Processes
 from docxy.web import acts
 from docxy.web.admin import Admin, AdminSite
+from docxy.web.connections import Connections
 from tests.harness.built import read_model
 
 
@@ -63,7 +64,14 @@ class ActsTests(SynchronousTestCase):
         view, _ = read_model(load({}, {"CERT_PATH": "off", "CACHE_DIR": "off"}), self.clock)
         self.acts = acts.Acts(lambda: self, Processes(Nobody(), (), self.upgrade), self.clock)  # type: ignore[arg-type, return-value]  # no act looks at it
         self.admin = Admin(view, self.acts, self.clock)
-        self.site = AdminSite(self.admin, OpenGate(Perimeter), Nowhere(), NoMeter(), 0, self.clock.seconds)
+        self.site = AdminSite(
+            self.admin,
+            OpenGate(Perimeter),
+            Nowhere(),
+            NoMeter(),
+            Connections(0, 0, self.clock.seconds),
+            self.clock.seconds,
+        )
         self.site.reactor = self.clock
 
     async def look(self, steward: object, arguments: Arguments) -> AsyncGenerator[Line, None]:

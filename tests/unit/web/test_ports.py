@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -9,6 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
@@ -16,6 +18,7 @@ from twisted.web.resource import Resource
 from docxy.addresses import Networks, Perimeter
 from docxy.observe.exemplars import Exemplars
 from docxy.observe.scrape import Metrics
+from docxy.web.connections import QUIET, Connections, most_connections
 from docxy.web.guarded import Guarded
 from docxy.web.redirect import HTTPSRedirect
 from tests.harness.built import open_site
@@ -40,6 +43,31 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual([each.disconnected for each in transports], [False, True, False])
         first.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(connect("192.0.2.1")[1].disconnected, "the one that was refused is still closing")
+
+    def test_connections_of_all(self) -> None:
+        """So many connections in all, of two ports together; the log says so once a minute; a closed one makes room."""
+        clock = Clock()
+        connections = Connections(0, 3, clock.seconds)
+        with capturedLogs() as logs:
+            kept = [connections.opened(f"192.0.2.{number}") for number in range(5)]
+            self.assertEqual(kept, [True, True, True, False, False])
+            connections.closed("192.0.2.3")
+            connections.closed("192.0.2.4")
+            self.assertFalse(connections.opened("192.0.2.5"))
+            connections.closed("192.0.2.5")
+            connections.closed("192.0.2.0")
+            self.assertTrue(connections.opened("192.0.2.6"))
+            self.assertEqual(len(logs), 1)
+            clock.advance(QUIET)
+            connections.opened("192.0.2.7")
+        self.assertEqual(len(logs), 2)
+        self.assertIn("3 connections open", formatEvent(logs[0]) or "")
+
+    def test_most(self) -> None:
+        """A quarter of the files that the process may have open is not for connections; no limit is none."""
+        for limit, most in ((1024, 768), (65536, 49152), (resource.RLIM_INFINITY, 0)):
+            self.patch(resource, "getrlimit", lambda kind, limit=limit: (limit, limit))
+            self.assertEqual(most_connections(), most)
 
 
 class PortTests(SynchronousTestCase):

@@ -258,7 +258,7 @@ class Behind(SynchronousTestCase):
 
     def test_connections(self) -> None:
         """`--client-connections` counts the balancer's clients, not the balancer."""
-        self.site._connections = 1
+        self.site._connections.of_address = 1
         kept, transport = self.connect(BALANCER)
         kept.dataReceived(V1 + REQUEST)
         self.assertIn(b"200 OK", transport.value())

@@ -21,6 +21,7 @@ from docxy.addresses import Perimeter
 from docxy.observe.access_line import json_line
 from docxy.observe.access_log import Formed
 from docxy.observe.metrics import NoMeter
+from docxy.web.connections import Connections
 from docxy.web.request import Request
 from docxy.web.site import LoggedSite
 from tests.fakes import Fault
@@ -83,7 +84,7 @@ class LostTests(SynchronousTestCase):
     def test_client_gone(self) -> None:
         """A client that goes away has a line, too, with what it got."""
         lines = Kept()
-        site: Any = LoggedSite(Beginning(), OpenGate(Perimeter), lines, NoMeter(), 0, time)
+        site: Any = LoggedSite(Beginning(), OpenGate(Perimeter), lines, NoMeter(), Connections(0, 0, time), time)
         site.reactor = MemoryReactorClock()
         for path in (b"/", b"/abc"):
             channel = site.buildProtocol(None)
