@@ -35,6 +35,7 @@ from docxy.daemon.clock import WallClock
 from docxy.daemon.drain import Here
 from docxy.daemon.listeners import IServing, Listener, Listeners
 from docxy.daemon.notify import Notices, ServiceManager, status_line
+from docxy.daemon.open_files import raise_limit
 from docxy.daemon.output import Output
 from docxy.daemon.services import Around, OpenCache
 from docxy.daemon.upgrade.handover import Handover
@@ -87,6 +88,7 @@ def launch(
     `config`: with its public URL; `output`: where the daemon's log goes; `handover`: to and from other docxys.
     Raises ConfigError, IssueError.
     """
+    raise_limit()
     config = settled(config)
     try:
         pair = own_certificate(config, pair, time.time())

@@ -62,14 +62,17 @@ class DocxyCase(SynchronousTestCase):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
 
     def docxy(self, files: int | None = None) -> int:
-        """The port of a docxy that may have so many files open; None: as many as this process."""
+        """The port of a docxy.
+
+        `files`: how many it may have open, of which its soft limit is less; None: as many as this process.
+        """
         upstream = serve(self, Registry)
         port = free_port()
         options = ["run", f"--port=tcp:{port}:interface=127.0.0.1", "--workers=1", "--access-log=off"]
         options += [f"--upstream={upstream}", f"--cache={Path(self.mktemp()).resolve()}"]
         argv = [*DOCXY, *options]
         if files is not None:
-            argv = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
+            argv = ["sh", "-c", f'ulimit -n {files}; ulimit -S -n 100; exec "$@"', "sh", *argv]
         self.daemon = spawn(self, argv, environment(PUBLIC_URL=f"http://127.0.0.1:{port}"))
         self.daemon.until(accepts(port))
         return port
