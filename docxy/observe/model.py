@@ -200,9 +200,12 @@ class ReadModel:
             return exchange
         if (fetch.whole and fetch.at < _began(exchange)) or _began(fetch) > exchange.at:
             return exchange
-        before = exchange.waits.get("headers", 0.0)
-        connecting = min(before, fetch.waits.get("connection", 0.0))
-        waits = {**exchange.waits, "headers": round(before - connecting, 4), "connection": connecting}
+        waits = dict(exchange.waits)
+        # What the client waited for was the upstream's, as far as this process knew.
+        for seen, wait in (("headers", "connection"), ("upstream", "rate")):
+            waited = waits.get(seen, 0.0)
+            waits[wait] = min(waited, fetch.waits.get(wait, 0.0))
+            waits[seen] = round(waited - waits[wait], 4)
         same = (fetch.upstream, fetch.repository) == (exchange.upstream, exchange.repository)
         return evolve(
             exchange,

@@ -16,12 +16,16 @@ from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.harness.processes import which
 
 PHONE, DESKTOP = 390, 1280
 """CSS pixels."""
+
+
+_REACHABLE = "[...document.querySelectorAll('a[href], button, summary, [tabindex]')].filter((e) => e.checkVisibility())"
 
 
 @frozen
@@ -143,6 +147,26 @@ class Browser:
     def show(self, selector: str) -> None:
         """Scroll to it."""
         self.driver.execute_script("document.querySelector(arguments[0]).scrollIntoView()", selector)
+
+    def press(self, *keys: str) -> None:
+        """Keys, for what has the focus."""
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tab(self) -> tuple[int, str]:
+        """Press Tab; which of `reachable` has the focus now, -1 for none, and how that is seen: its outline."""
+        self.press(Keys.TAB)
+        number, outline = self.driver.execute_script(
+            f"const at = document.activeElement, style = getComputedStyle(at);"
+            f"return [{_REACHABLE}.indexOf(at), `${{style.outlineStyle}} ${{style.outlineWidth}}`]"
+        )
+        return int(number), str(outline)
+
+    def reachable(self) -> list[str]:
+        """What can be used, in the order of the page: its text or, without any, its tag."""
+        found = self.driver.execute_script(
+            f"return {_REACHABLE}.map((each) => each.textContent.trim().split('\\n')[0] || each.tagName)"
+        )
+        return [str(each) for each in found]
 
     def unfold(self) -> None:
         """Open everything that can be opened."""

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from selenium.webdriver.common.keys import Keys
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
@@ -81,8 +82,20 @@ class PageTests(LiveTestCase):
             self.assertIn("hosts.toml", browser.text("main"))
 
     def test_copy(self) -> Deferred[None]:
-        """The button copies a file, also where the browser has no clipboard, as over plain HTTP."""
+        """The button copies a file, also where the browser has no clipboard, as over plain HTTP; keys alone do, too."""
         return deferToThread(self._copy)
+
+    def _by_keys(self, browser: Browser) -> None:
+        """Press what copies the first file; Tab leads to everything, in the page's order, and one sees where it is."""
+        wanted = browser.reachable()
+        self.assertEqual(wanted[0], "Skip to the content")
+        at = [browser.tab() for _ in wanted]
+        self.assertEqual([number for number, _ in at], [*range(len(wanted))], wanted)
+        self.assertEqual([wanted[number] for number, outline in at if outline.startswith(("none", "auto 0"))], [])
+        # Nothing traps: the focus leaves the page, and comes in again at its top.
+        copies = wanted.index("Copy")
+        self.assertIn(copies, (browser.tab()[0] for _ in range(2 * len(wanted))))
+        browser.press(Keys.ENTER)
 
     def _copy(self) -> None:
         for before in ("", "Object.defineProperty(navigator, 'clipboard', {value: undefined})"):
@@ -95,7 +108,10 @@ class PageTests(LiveTestCase):
                 browser.driver.execute_script(
                     "document.addEventListener('copy', () => { window.taken = getSelection().toString(); })"
                 )
-                browser.driver.find_element("css selector", ".code button").click()
+                if before:
+                    browser.driver.find_element("css selector", ".code button").click()
+                else:
+                    self._by_keys(browser)
                 browser.wait_for("Copied", ".code button")
                 taken = browser.driver.execute_script("return window.taken || navigator.clipboard.readText()")
                 self.assertEqual(taken.strip(), browser.text(".code pre"))
@@ -135,6 +151,7 @@ class FollowTests(LiveTestCase):
             first = clients.submit(self._pull, 1)
             browser.wait_for("10.0 MB / 40.0 MB", f"{fill} .progress")
             self.assertEqual(browser.text(f"{fill} [data-label=Clients]"), "1")
+            browser.driver.execute_script("document.querySelector(arguments[0]).focus()", f"{fill} a")
             pulls = [first, *(clients.submit(self._pull, number) for number in range(2, CLIENTS + 1))]
             browser.wait_for(str(CLIENTS), f"{fill} [data-label=Clients]")
             self.assertIn("team/app", browser.text(fill))
@@ -143,6 +160,8 @@ class FollowTests(LiveTestCase):
                 browser.wait_for(f"{quarters}0.0 MB / 40.0 MB", f"{fill} .progress")
             self.assertEqual(browser.text(f"{fill} [data-label=Clients]"), str(CLIENTS))
             self.assertEqual(browser.jumps(BELOW), [])
+            focused = browser.driver.switch_to.active_element
+            self.assertEqual(focused, browser.driver.find_element("css selector", f"{fill} a"), "the focus stays")
             self.assertEqual([each.done() for each in pulls], [False] * CLIENTS)
             self.upstream.allow(SIZE)
             self.assertEqual([each.result() for each in pulls], [SIZE] * CLIENTS)

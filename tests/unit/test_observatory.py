@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -105,6 +107,7 @@ class QuotaTests(AdminSocketCase):
         """Each registry, with its limit, who spent it and when it ends; as its schema says."""
         made = self.observatory(self.path)
         check("quota", await self.ask("/quota.json"))
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
         made.model.take([self.exchange("", 1), self.exchange("bot", 3, group="ci")], Dropped())
         hub = {
             "asked": reactor.seconds(),

@@ -102,6 +102,7 @@ class Fill:
             self.fetched.received,
             self.fetched.failovers,
             self.fetched.connecting,
+            self.fetched.slowed,
             self.fetched.request_id,
         )
 

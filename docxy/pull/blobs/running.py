@@ -45,6 +45,8 @@ class Running:
     failovers: int
     connecting: float
     """Seconds that it waited for a free connection before its first byte."""
+    slowed: float
+    """Seconds that docxy's own limit of the rate took of it."""
     request_id: str
     """Of the request that began it; empty: nobody's."""
 
@@ -64,7 +66,7 @@ class Running:
             connections=self.connections,
             resumed=self.resumed,
             failovers=self.failovers,
-            waits={"connection": round(self.connecting, 4)},
+            waits={"connection": round(self.connecting, 4), "rate": round(self.slowed, 4)},
             request_id=self.request_id,
         )
 

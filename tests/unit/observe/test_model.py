@@ -207,6 +207,14 @@ class ModelTests(SynchronousTestCase):
         self.assertEqual((earlier["parts"][0]["connections"], earlier["parts"][0].get("joined")), (3, None))
         self.assertNotIn("connections", later["parts"][0])
 
+    def test_joined_limited(self) -> None:
+        """What docxy's own limit took of a fetch is not blamed on the registry by those who joined it elsewhere."""
+        joining = layer(99.1, seconds=4.5, cache="collapsed", waits={"upstream": 4.1}, size=9, sent=9)
+        self.take(self.fetched(waits={"connection": 0.0, "rate": 4.0}, resumed=0, connections=1), joining)
+        (pull,) = self.model.snapshot()["pulls"]
+        self.assertEqual(pull["parts"][0]["waits"], {"upstream": 0.1, "rate": 4.0})
+        self.assertEqual(pull["verdict"]["cause"], "rate")
+
     def test_joined_while_it_runs(self) -> None:
         """A fetch that has begun is joined before it ends, and is not counted as an answer."""
         self.take(self.fetched(at=95.0, seconds=0.0, whole=False, resumed=0), layer(99.1, cache="collapsed"))

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from docxy.access.passwords import Passwords
 from docxy.daemon.drain import STOPPED
 from docxy.observe import recorder as told
+from docxy.observe.exchange import Exchange
 from docxy.pull.manifests import ManifestCache
 from docxy.settings.access import parse
 from docxy.siblings import LocalSlots
@@ -183,6 +184,8 @@ class CauseTests(ExplainedCase):
             return slot.addCallback(lambda _: held)
 
         self.patch(LocalSlots, "acquire", acquired)
+        fetches: list[Exchange] = []
+        self.patch(self.mirror.fills, "_tell", fetches.append)
         asking = [Deferred.fromCoroutine(self.mirror.blob(self.big)) for _ in range(2)]
         (held,) = await asked
         self.seconds.advance(9)
@@ -193,6 +196,9 @@ class CauseTests(ExplainedCase):
         for part in pull["parts"]:
             self.assertGreaterEqual(part["waits"]["rate"], 9)
             self.assertLess(part["waits"].get("upstream", 0.0), 1)
+        # Who joined it in another process learns it, too.
+        await drain(self.mirror, self.big)
+        self.assertGreaterEqual(fetches[-1].waits["rate"], 9)
 
     async def test_joined_question(self) -> None:
         """Two ask for one manifest while the only connection is taken: both waited for the connection."""

@@ -12,9 +12,13 @@
       return document.execCommand("copy");
     }
   };
-  for (const box of document.querySelectorAll(".code")) {
+  document.querySelectorAll(".code").forEach((box, n) => {
     const button = document.createElement("button");
     button.type = "button";
+    // Who hears the page is told what each of them copies, and that it did.
+    box.querySelector("figcaption span").id = `file-${n}`;
+    button.setAttribute("aria-describedby", `file-${n}`);
+    button.setAttribute("aria-live", "polite");
     button.textContent = document.body.dataset.copy;
     button.addEventListener("click", async () => {
       if (!await copy(box.querySelector("pre"))) return;
@@ -22,7 +26,7 @@
       setTimeout(() => { button.textContent = document.body.dataset.copy; }, 1500);
     });
     box.querySelector("figcaption").append(button);
-  }
+  });
   const live = document.getElementById("main");
   if (!live.dataset.from || !window.EventSource) return;
   // Changes what differs and leaves every other node as it is: focus, selection, a click under way, an open detail.
