@@ -19,8 +19,8 @@ class AccountTests(WorkersCase):
         self.config = self.where / "docxy.toml"
         self.config.write_text(f'[access]\nhtpasswd = "{self.where}/htpasswd"\n')
 
-    def basic(self, password: str) -> dict[str, str]:
-        return {"Authorization": "Basic " + b64encode(f"alice:{password}".encode()).decode()}
+    def basic(self, password: str, user: str = "alice") -> dict[str, str]:
+        return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
     def test_tokens(self) -> None:
         """A token that one worker issued is good at another, without a cache too."""
@@ -41,3 +41,22 @@ class AccountTests(WorkersCase):
         self.assertEqual((statuses[:5], set(statuses[5:])), ([401] * 5, {429}))
         self.settle()
         self.assertEqual(self.status(second, "/v2/", self.basic("secret")), 429)
+
+    def test_hangup(self) -> None:
+        """When a reload has ended every worker knows the accounts of the file; a broken one leaves those that were."""
+        self.start(DOCXY_CONFIG=str(self.config))
+        connections = [self.connect(pid) for pid in self.workers()]
+
+        def statuses(user: str) -> set[int]:
+            return {self.status(each, "/v2/", self.basic("secret", user)) for each in connections}
+
+        self.assertEqual(statuses("alice"), {200})
+        accounts = self.where / "htpasswd"
+        text = accounts.read_text().replace("alice", "bob")
+        accounts.write_text(text)
+        self.daemon.reload()
+        self.assertEqual((statuses("alice"), statuses("bob")), ({401}, {200}))
+        accounts.write_text(text + "broken\n")
+        self.daemon.reload()
+        self.assertGreaterEqual(self.daemon.text().count("the accounts stay as they were"), 2)
+        self.assertEqual(statuses("bob"), {200})

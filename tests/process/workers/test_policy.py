@@ -163,7 +163,11 @@ class PolicyTests(WorkersCase):
         tags = iter(range(100))
 
         def pulls() -> set[int]:
-            return self.answers(f"/v2/tls.example/team/app/manifests/v{next(tags)}")
+            # Each worker has to ask for itself.
+            path = "/v2/tls.example/team/app/manifests/v"
+            return {
+                self.status(self.connect(pid), f"{path}{next(tags)}", {"Accept": "*/*"}) for pid in self.workers()
+            }
 
         self.assertEqual(pulls(), {502})
         pem.write_bytes(b"nothing")
@@ -177,6 +181,11 @@ class PolicyTests(WorkersCase):
         self.daemon.until(lambda: killed not in self.workers())
         self.until_workers(2)
         self.assertEqual(pulls(), {200})
+        # One that cannot be read takes the place of none, neither of the CA that is trusted now.
+        pem.write_bytes(b"nothing")
+        self.daemon.reload()
+        self.assertEqual(pulls(), {200})
+        self.assertEqual(self.daemon.text().count("holds no PEM certificate"), 2)
         pem.write_bytes(old.pem)
         self.daemon.reload()
         self.assertEqual(pulls(), {502})

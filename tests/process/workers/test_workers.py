@@ -125,7 +125,7 @@ class LifeTests(WorkersCase):
             wait_until_gone(pid)
 
     def test_hangup(self) -> None:
-        """SIGHUP to the supervisor has every worker load the renewed certificate; one started later has it too."""
+        """SIGHUP has every worker load the renewed certificate, one started later too; a broken one leaves it."""
         where = Path(self.mktemp()).resolve()
         where.mkdir()
         cert, key = where / "cert.pem", where / "key.pem"
@@ -145,6 +145,14 @@ class LifeTests(WorkersCase):
         for pid in self.workers():
             socket: Any = self.connect(pid, tls=True).sock
             self.assertEqual(socket.getpeercert(True), renewed)
+        good = cert.read_bytes()
+        cert.write_text("broken")
+        self.daemon.reload()
+        for pid in self.workers():
+            socket = self.connect(pid, tls=True).sock
+            self.assertEqual(socket.getpeercert(True), renewed)
+        self.assertEqual(self.daemon.text().count("the certificate in use stays"), 2)
+        cert.write_bytes(good)
         killed = self.workers()[0]
         os.kill(killed, signal.SIGKILL)
         self.daemon.until(lambda: killed not in self.workers())
@@ -153,7 +161,7 @@ class LifeTests(WorkersCase):
         self.assertEqual(fresh.getpeercert(True), renewed)
 
     def test_hangup_password(self) -> None:
-        """SIGHUP has every worker read the password of docxy's account again, over plain HTTP too."""
+        """SIGHUP has every worker read the password of docxy's account again, and keep it if there is none now."""
         where = Path(self.mktemp()).resolve()
         where.mkdir()
         password, file = where / "password", where / "docxy.toml"
@@ -166,6 +174,9 @@ class LifeTests(WorkersCase):
         password.write_text("new\n")
         self.daemon.reload()
         self.assertEqual(self.daemon.text().count(f"read the new password of ann in {password}"), 2)
+        password.write_text("")
+        self.daemon.reload()
+        self.assertEqual(self.daemon.text().count("the password of ann stays as it was"), 2)
         self.assertEqual(len(self.workers()), 2)
 
     def test_hangup_without_certificate(self) -> None:
