@@ -165,9 +165,7 @@ class PolicyTests(WorkersCase):
         def pulls() -> set[int]:
             # Each worker has to ask for itself.
             path = "/v2/tls.example/team/app/manifests/v"
-            return {
-                self.status(self.connect(pid), f"{path}{next(tags)}", {"Accept": "*/*"}) for pid in self.workers()
-            }
+            return {self.status(self.connect(pid), f"{path}{next(tags)}", {"Accept": "*/*"}) for pid in self.workers()}
 
         self.assertEqual(pulls(), {502})
         pem.write_bytes(b"nothing")
