@@ -24,6 +24,7 @@ from tests.fakes.content import Body, Bytes, Content, Manifest
 from tests.fakes.faults import Fault, Rule
 from tests.fakes.recorder import Recorder
 from tests.fakes.wire import Answer, Channel, Received, Transmission, oci_error
+from tests.harness.processes import free_port
 
 SEND_BUFFER = 1 << 18
 """Bytes that the kernel holds for a client which does not read; Linux doubles it."""
@@ -89,14 +90,13 @@ class Upstream(Recorder, Content):
         """Listen on free ports, after a `stop` on the same ones again."""
         for origin in ("registry", "auth", "cdn"):
             self._listen(origin)
-        if "closed" not in self._numbers:
-            self._listen("closed")
-            await self._ports.pop("closed").stopListening()
+        self._numbers.setdefault("closed", free_port())
 
     def _listen(self, origin: str) -> None:
         factory = Factory.forProtocol(lambda: Channel(self, origin, self._parse))
         factory.noisy = False
-        number = self._numbers.get(origin, 0)
+        # No port that a connection may be given while this one is stopped.
+        number = self._numbers.get(origin) or free_port()
         if self.context_factory is None:
             port = self.reactor.listenTCP(number, factory, interface="127.0.0.1")
         else:
