@@ -1,8 +1,8 @@
 """What of the configuration file is policy: what the operator wants done about images, while docxy runs.
 
 The law: *a wrong policy is none*: `parse` gives all of a file's policy or raises ConfigError, so that what is in
-force is never half of one.  It is read again at a SIGHUP (`docxy.daemon.policy`); all else in the file counts
-from the next start.  A new kind of table is a field of `Policy`, a key of `KEYS` and a reader here.
+force is never half of one.  It is read again at a SIGHUP (`docxy.daemon.policy`); what else of the file
+is, `docxy.settings.changeable` says.  A new kind of table is a field of `Policy`, a key of `KEYS` and a reader here.
 
 A file of recalls (`recall_file`), one a line: a digest, spaces, the reason; `#` begins a comment.
 """
