@@ -99,7 +99,7 @@ class FishTests(ShellCase):
         self.assertEqual(self.acts, [("names", {"begins": "alp"})])
 
     def asked_for(self, line: str) -> list[str]:
-        return self.said_by("--no-config", "-c", f"source {self.script}; complete --do-complete '{line}'")
+        return self.said_by("-c", f"source {self.script}; complete --do-complete '{line}'")
 
 
 class ZshTests(ShellCase):
