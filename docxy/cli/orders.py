@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from docxy.cli.admin import print_json
@@ -25,6 +26,8 @@ SHOWN_PULLS = 20
 """Pulls that a report shows; JSON has all."""
 _ONE_IMAGE = click.argument("image", metavar="IMAGE", shell_complete=completed)
 _IMAGES = click.argument("images", metavar="IMAGE|DIGEST...", nargs=-1, required=True, shell_complete=completed)
+_WIDE = len("release")
+"""Columns of an order's kind."""
 _TONE = {"recall": BAD, "freeze": WARN, "pin": GOOD}
 
 
@@ -166,17 +169,22 @@ def orders(cache: Cache, as_json: bool) -> None:
     if not items:
         console().print("There are no orders.")
         return
-    table = grid({"no_wrap": True}, {"overflow": "fold", "ratio": 1}, {"justify": "right", "no_wrap": True})
     now = time.time()
     for order in items:
-        about = Text(clean(order["about"]), BOLD)
-        if order["kind"] == "freeze":
-            about.append(f"\n{order['digest']}", QUIET)
-        if order["reason"]:
-            about.append(f"\n{clean(order['reason'])}", QUIET)
-        by = f" by {clean(order['who'])[:20]}" if order["who"] else ""
-        table.add_row(Text(order["kind"], _TONE.get(order["kind"], QUIET)), about, Text(f"{ago(order['at'], now)}{by}"))
-    console().print(table)
+        console().print(_ordered(order, now))
+
+
+def _ordered(order: Mapping[str, Any], now: float) -> RenderableType:
+    """One order; a whole digest has room below it."""
+    row = grid({"no_wrap": True, "min_width": _WIDE}, {"overflow": "fold", "ratio": 1}, {"no_wrap": True}, padding=1)
+    row.expand = True
+    by = f" by {clean(order['who'])[:20]}" if order["who"] else ""
+    kind = Text(order["kind"], _TONE.get(order["kind"], QUIET))
+    row.add_row(kind, Text(clean(order["about"]), BOLD), f"{ago(order['at'], now)}{by}")
+    more = [order["digest"]] if order["kind"] == "freeze" else []
+    more += [clean(order["reason"])] if order["reason"] else []
+    below = (Padding(Text(each, QUIET, overflow="fold"), (0, 0, 0, _WIDE + 1)) for each in more)
+    return Group(row, *below)
 
 
 def _user() -> str:
