@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import obstore
 
 from tests.harness.processes import Daemon, accepts, free_port
-from tests.live import swift
+from tests.live import s3, swift
 from tests.live.daemon import Docxy
 from tests.live.gobuild import PROGRAMS, build
 
@@ -97,7 +97,7 @@ def pull(port: int, digest: str) -> tuple[float, float]:
 
 def there(store: object, digest: str) -> bool:
     try:
-        obstore.head(store, swift.key(digest))  # type: ignore[call-overload]  # of a kind of store
+        obstore.head(store, s3.key(digest))  # type: ignore[call-overload]  # of a kind of store
     except FileNotFoundError:
         return False
     return True
@@ -108,15 +108,15 @@ class Bench:
         self.directory = directory
         self.size = mib << 20
         self.store = swift.shared()
-        s3 = (
-            f"  s3: {{region: us-east-1, regionendpoint: 'http://127.0.0.1:{self.store.port}', bucket: {swift.BUCKET}, "
-            f"accesskey: '{swift.ACCESS_KEY}', secretkey: {swift.SECRET}, secure: false, forcepathstyle: true, "
+        driver = (
+            f"  s3: {{region: us-east-1, regionendpoint: 'http://127.0.0.1:{self.store.port}', bucket: {s3.BUCKET}, "
+            f"accesskey: '{self.store.access_key}', secretkey: {s3.SECRET}, secure: false, forcepathstyle: true, "
             "rootdirectory: /distribution}\n"
         )
         self.upstream, self.upstream_port = distribution(
             self.new("upstream"), f"  filesystem: {{rootdirectory: {self.new('data')}}}\n"
         )
-        self.other, self.other_port = distribution(self.new("distribution"), s3)
+        self.other, self.other_port = distribution(self.new("distribution"), driver)
 
     def new(self, name: str) -> Path:
         directory = self.directory / name

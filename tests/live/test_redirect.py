@@ -8,7 +8,7 @@ from pathlib import Path
 import obstore
 
 from tests.harness.processes import which
-from tests.live import swift
+from tests.live import s3, swift
 from tests.live.case import DebianClients, LiveTestCase
 from tests.live.clients import Make
 from tests.live.daemon import Docxy
@@ -29,7 +29,7 @@ class RedirectTests(DebianClients, LiveTestCase):
         self.bed.push(image)
         bucket = swift.shared().bucket("away")
         for digest, path in image.blobs.items():
-            obstore.put(bucket, swift.key(digest), path.read_bytes())
+            obstore.put(bucket, s3.key(digest), path.read_bytes())
         return image
 
     async def check(self, make: Make) -> None:
