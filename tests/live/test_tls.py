@@ -18,10 +18,11 @@ from twisted.internet.defer import Deferred
 
 from docxy.web.pages.clients import containerd
 from docxy.web.pages.trust import trust
-from tests.harness.certificates import Files, issue
+from tests.harness.certificates import Files
 from tests.harness.docxy import environment
 from tests.harness.processes import fetch, free_port, run
 from tests.live.case import LiveTestCase
+from tests.live.certbot import Certbot
 from tests.live.clients import Containerd, Docker, Make, Podman, Skopeo
 from tests.live.daemon import Docxy
 from tests.live.machine import DOCKER_HUB, HOSTNAME, Machine
@@ -243,14 +244,14 @@ class HookTests(OwnTestCase):
     """With files of another program, which tells docxy by its hook."""
 
     def test_certbot(self) -> None:
-        """Links lead to new files, and the deploy hook runs `docxy reload`, after which all workers serve them."""
-        live = self.shared.new_directory("live")
-        for number in (1, 2):
-            issued = issue(HOSTNAME)
-            (live / f"fullchain{number}.pem").write_bytes(issued.pem)
-            (live / f"privkey{number}.pem").write_bytes(issued.key_pem())
-        self.link(live, 1)
-        files = Files(live / "fullchain.pem", live / "privkey.pem", live / "fullchain.pem")
+        """certbot renews, and its deploy hook runs `docxy reload`, after which all workers serve what it got."""
+        pebble = Pebble(self.shared.new_directory("pebble"), self.shared.certificate, free_port())
+        self.addCleanup(pebble.daemon.stop)
+        pebble.daemon.start()
+        certbot = Certbot(self.shared.new_directory("certbot"), pebble)
+        certbot.obtain()
+        chain = certbot.live / "fullchain.pem"
+        files = Files(chain, certbot.live / "privkey.pem", chain)
         docxy = Docxy(self.shared.new_directory("docxy"), self.bed.url, "none", files, options=("--workers=2",))
         self.addCleanup(docxy.stop)
         docxy.daemon.spawn()
@@ -258,23 +259,16 @@ class HookTests(OwnTestCase):
         command = f"{sys.executable} -c 'from docxy.cli.main import main; main()'"
         hook = f"{command} reload --socket {docxy.cache_directory / 'admin.sock'}"
 
-        def hooked(*more: str) -> subprocess.CompletedProcess[str]:
-            script = " ".join([hook, *more])
-            return subprocess.run(["sh", "-c", script], env=environment(), capture_output=True, text=True, timeout=120)
+        def ready() -> bool:
+            done = subprocess.run(["sh", "-c", f"{hook} --json"], env=environment(), capture_output=True, timeout=120)
+            return b'"workers": 2' in done.stdout
 
         # One that is not ready yet may have read the old pair, and would not be asked.
-        docxy.daemon.until(lambda: '"workers": 2' in hooked("--json").stdout)
+        docxy.daemon.until(ready)
         old = self.served(docxy)
-        self.assertIsNotNone(old)
-        self.link(live, 2)
-        told = hooked()
-        self.assertEqual(told.returncode, 0, told.stdout + told.stderr)
-        self.assertIn("certificate", told.stdout)
-        self.assertNotIn(old, {self.served(docxy) for _ in range(12)})
-
-    def link(self, live: Path, number: int) -> None:
-        """As certbot does: each link by itself."""
-        for name in ("fullchain", "privkey"):
-            new = live / "new"
-            new.symlink_to(f"{name}{number}.pem")
-            new.replace(live / f"{name}.pem")
+        self.assertEqual(old, x509.load_pem_x509_certificate(chain.read_bytes()))
+        said = certbot.renew(hook)
+        new = x509.load_pem_x509_certificate(chain.read_bytes())
+        self.assertNotEqual(new, old)
+        self.assertEqual({self.served(docxy) for _ in range(12)}, {new}, said)
+        self.assertNotIn("error", said)
