@@ -3,6 +3,13 @@
 # Run it as root or as somebody who may use sudo.
 set -eu
 
+packages="buildah busybox-static chromium chromium-driver containerd curl debootstrap docker-registry docker.io fish fonts-noto-cjk gcc haproxy libc6-dev nginx podman prometheus skopeo python3 python3-venv systemd wrk zsh"
+
+if ! command -v apt-get >/dev/null; then
+    echo "tests/live/setup.sh: no apt-get here; install what Debian calls: $packages docker-cli golang-go" >&2
+    exit 1
+fi
+
 if [ "$(id -u)" -eq 0 ]; then
     as_root() { "$@"; }
 else
@@ -22,7 +29,6 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 as_root apt-get update -qq
 
-packages="buildah busybox-static chromium chromium-driver containerd curl debootstrap docker-registry docker.io fish fonts-noto-cjk gcc haproxy libc6-dev nginx podman prometheus skopeo python3 python3-venv systemd wrk zsh"
 # Where docker's command line is a package of its own (Debian 13).
 if apt-cache show docker-cli >/dev/null 2>&1; then
     packages="$packages docker-cli"

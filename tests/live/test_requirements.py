@@ -73,3 +73,13 @@ class SetupTests(SynchronousTestCase):
         self._recorder("id", "echo 1000")
         self.assertNotIn("\napt-get", self.set_up())
         self.assertIn("sudo env DEBIAN_FRONTEND=noninteractive apt-get install", self.set_up())
+
+    def test_no_apt(self) -> None:
+        """Where there is no apt-get, one line says what to install, and nothing is done."""
+        ran = subprocess.run(
+            ["/bin/sh", str(SETUP)], env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False
+        )
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count("\n")), (1, "", 1))
+        self.assertIn("no apt-get here; install what Debian calls: buildah ", ran.stderr)
+        words = ran.stderr.split()
+        self.assertEqual(set(PACKAGES.values()) - set(words), {"util-linux"})
