@@ -19,10 +19,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.harness.certificates import Files, server_files
-from tests.harness.processes import Reactor, scratch_directory
-from tests.live.bed import Bed
+from tests.harness.processes import Reactor, free_port, scratch_directory
+from tests.live.bed import SERVICE, Bed
 from tests.live.clients import Containerd, Docker, Make, Podman, Skopeo
 from tests.live.daemon import Docxy
+from tests.live.fronts import challenging
 from tests.live.machine import ALIAS, HOSTNAME, Machine, Target
 from tests.live.requirements import require
 
@@ -126,6 +127,14 @@ class LiveTestCase(TestCase):
         machine = Machine(self.shared.new_directory("m"), target)
         self.addCleanup(machine.remove)
         return machine
+
+    def challenging(self, registry: int) -> int:
+        """Port of an nginx in front of a registry's, which wants a token of the bed's token service."""
+        port = free_port()
+        front = challenging(self.shared.new_directory("challenging"), port, registry, self.bed.realm, SERVICE)
+        self.addCleanup(front.stop)
+        front.start()
+        return port
 
 
 class DebianClients:

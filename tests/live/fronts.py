@@ -45,6 +45,35 @@ http {{
     return Daemon("nginx", argv, directory / "nginx.log", accepts(port, host))
 
 
+def challenging(directory: Path, port: int, registry: int, realm: str, service: str) -> Daemon:
+    """An nginx that lets those with a token read from the registry on this port, whoever made the token."""
+    challenge = f'Bearer realm="{realm}",service="{service}",scope="repository:$repository:pull"'
+    return nginx(
+        directory,
+        f"""
+    map $uri $repository {{
+        "~^/v2/(?<name>.+)/(manifests|blobs|tags|referrers)/" $name;
+    }}
+    map $http_authorization $challenge {{
+        "~^Bearer " "";
+        default '{challenge}';
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        add_header WWW-Authenticate $challenge always;
+        location / {{
+            if ($challenge) {{
+                return 401;
+            }}
+            proxy_pass http://127.0.0.1:{registry};
+            proxy_set_header Host $http_host;
+        }}
+    }}
+""",
+        port,
+    )
+
+
 @define
 class Front:
     """Passes everything to one origin, until told to answer with a status instead."""

@@ -1,12 +1,25 @@
-"""What tests of logins share: a client without an account, and a log without secrets."""
+"""What tests of logins share: an account of docxy's own, a client without one, and a log without secrets."""
 
 from __future__ import annotations
 
 import base64
+from pathlib import Path
+
+import bcrypt
 
 from tests.live.case import LiveTestCase
 from tests.live.clients import Client, Make
 from tests.live.daemon import Docxy
+
+ACCOUNT = ("anna", "glass-mountain-seven")
+
+
+def account_table(directory: Path) -> str:
+    """The `[access]` table with which docxy wants this account; its htpasswd file is in `directory` then."""
+    user, password = ACCOUNT
+    htpasswd = directory / "htpasswd"
+    htpasswd.write_text(f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n")
+    return f'[access]\nhtpasswd = "{htpasswd}"\n'
 
 
 class LoginTestCase(LiveTestCase):
