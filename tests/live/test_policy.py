@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from tests.harness.processes import CommandFailed, Output, run
+from tests.harness.processes import CommandFailed, Output, run, which
 from tests.live.clients import Docker
 from tests.live.daemon import Docxy
-from tests.live.images import LARGE
-from tests.live.test_cache import CacheTestCase, checked
+from tests.live.images import LARGE, OCI, Builder
+from tests.live.test_cache import ONE_FETCH, CacheTestCase, checked
 
 REASON = "CVE-2026-0001: do not run this"
 
@@ -88,5 +89,54 @@ class OrdersTests(CacheTestCase):
                 self.fail("a pinned image was removed")
             with self.bed.off():
                 self.assertEqual(await docker.pull(small, "latest"), set())
+
+        return checked(check())
+
+    def test_freeze_and_remove(self) -> Deferred[None]:
+        """docker gets the frozen image while the tag moves, the new one when released; what is removed, anew."""
+
+        async def check() -> None:
+            busybox = which("busybox")
+            assert busybox is not None
+            builder = Builder(self.shared.new_directory("moving"), Path(busybox))
+            old, new = builder.single("library/moving", OCI), builder.layered("library/moving", 3)
+            self.bed.push(old)
+            options = ("--workers=2", "--tag-ttl=0", *ONE_FETCH)
+            docxy = self.started(self.shared.new_docxy("none", False, options=options))
+            docker, name = self.docker(docxy), "docker.io/library/moving:latest"
+
+            def leads() -> set[tuple[int, str | None]]:
+                """Where the tag leads, in answers of both workers."""
+                answers = (
+                    self.ask(docxy, "/v2/library/moving/manifests/latest", {"Accept": "*/*"}, method)[0]
+                    for method in ("GET", "HEAD")
+                    for _ in range(4)
+                )
+                return {(each.status, each.getheader("Docker-Content-Digest")) for each in answers}
+
+            self.assertEqual(await docker.pull(old, "latest"), set())
+            await self.order(docxy, "freeze", name)
+            self.bed.push(new)
+            self.assertEqual(await docker.pull(old, "latest"), set())
+            self.assertEqual(await docker.pull(new, new.digest), set())
+            docxy.stop()
+            docxy.start()
+            self.assertEqual(leads(), {(200, old.digest)})
+            self.assertEqual(await docker.pull(old, "latest"), set())
+            await self.order(docxy, "release", name)
+            self.assertEqual(leads(), {(200, new.digest)})
+            own = {digest for digest, _ in new.layers} - {digest for digest, _ in old.layers}
+            self.assertEqual(len(own), 2)
+            for fetched in (set(), own):
+                with self.bed.watch_blobs() as blobs:
+                    self.assertEqual(await docker.pull(new, "latest"), set())
+                    paths = [request.path for request in blobs.requests()]
+                self.assertEqual({each for each in own if any(each[7:] in path for path in paths)}, fetched)
+                if not fetched:
+                    freed = json.loads((await self.order(docxy, "rm", "--yes", "--json", name)).stdout)
+                    self.assertGreaterEqual(freed["blobs"], len(own))
+                    assert docxy.cache_directory is not None
+                    kept = {each.name for each in docxy.cache_directory.rglob("*") if each.is_file()}
+                    self.assertFalse({each for each in own if any(each[7:] in path for path in kept)})
 
         return checked(check())
