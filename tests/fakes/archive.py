@@ -49,6 +49,8 @@ class MemoryArchive:
     """Bytes after which a body breaks off."""
     refused: set[Digest] = field(factory=set)
     """Blobs that cannot be put."""
+    held: list[Deferred[None]] | None = None
+    """Each put waits for one that is added here; None: puts do not wait."""
     _waiting: list[Deferred[None]] = field(factory=list)
     _awaited: list[Deferred[None]] = field(factory=list)
 
@@ -75,7 +77,13 @@ class MemoryArchive:
         return waiting
 
     async def put(self, digest: Digest, descriptor: int, size: int) -> bool:
+        holding: Deferred[None] | None = None
+        if self.held is not None:
+            holding = Deferred()
+            self.held.append(holding)
         await self._ask(f"put {digest}")
+        if holding is not None:
+            await holding
         if digest in self.refused:
             raise ArchiveError(f"{self.name}: cannot put {digest}: 403")
         if len(self.blobs.get(digest, b"")) == size:

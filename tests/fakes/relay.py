@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Any
 
@@ -9,6 +10,8 @@ from attrs import define, field, frozen
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+
+_REQUEST = re.compile(rb"((?:GET|HEAD|PUT|POST|DELETE) \S+) HTTP/1\.1\r\n")
 
 
 @frozen
@@ -36,6 +39,8 @@ class Relay:
     """Of the server."""
     trouble: Trouble = field(factory=Trouble)
     connections: set[_Near] = field(factory=set)
+    requests: list[str] = field(factory=list)
+    """Method and target of each request, in order; what a request's body is sent in is none."""
     aged: int = 0
     """Connections that were reset for their age."""
     _listening: Any = None
@@ -96,6 +101,9 @@ class _Near(Protocol):
             far.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:
+        asked = _REQUEST.match(data)
+        if asked is not None:
+            self._relay.requests.append(asked[1].decode("ascii"))
         if self._trouble.status is not None:
             head = f"HTTP/1.1 {self._trouble.status} Trouble\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             self.transport.write(head.encode())

@@ -24,7 +24,7 @@ from docxy.names import Digest
 from tests.fakes import Pattern
 from tests.fakes.relay import Relay, Trouble
 from tests.live import swift
-from tests.live.s3 import S3Server, Seaweed, Versity, key, shared
+from tests.live.s3 import BUCKET, S3Server, Seaweed, Versity, key, shared
 from tests.unit.archive.test_archives import Contract
 from tests.unit.pull.harness import REPOSITORY, MirrorCase, drain
 from tests.unit.pull.test_archived import ARCHIVED, MISS, ArchiveCase
@@ -168,9 +168,16 @@ class Troubles(StoreCase, ArchiveCase):
         await drain(self.mirror, digest)
 
     async def test_works(self) -> None:
-        """It comes from the store."""
-        await self.has(await self.stored(), ARCHIVED)
+        """It comes from the store by one request, and then from the cache; no start lists what is there."""
+        await self.checked
+        check = f"/{BUCKET}/prefix/check"
+        self.assertEqual(self.relay.requests, [f"PUT {check}", f"GET {check}"])
+        digest = await self.stored()
+        self.relay.requests.clear()
+        await self.has(digest, ARCHIVED)
+        await self.has(digest, "docxy; hit")
         self.assertEqual([each.headers.get("range") for each in self.upstream.select("blob")], ["bytes=0-0"])
+        self.assertEqual(self.relay.requests, [f"GET /{BUCKET}/prefix/{key(str(digest))}"])
 
     async def test_kept_connection(self) -> None:
         """A store that closes a connection just when it is used again: it is asked on another one."""

@@ -257,8 +257,18 @@ class ChartTests(SynchronousTestCase):
         self.assertFalse(container["securityContext"]["allowPrivilegeEscalation"])
         self.assertEqual(container["securityContext"]["capabilities"], {"drop": ["ALL"]})
         environ = {each["name"]: each.get("value") for each in container["env"]}
-        self.assertGreater(pod["terminationGracePeriodSeconds"], int(environ["SHUTDOWN_GRACE"]) + 5)
+        before, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual(before, "sleep")
+        self.assertGreater(pod["terminationGracePeriodSeconds"], int(environ["SHUTDOWN_GRACE"]) + int(seconds) + 5)
         self.assertEqual(environ["PUBLIC_URL"], "http://mirror-docxy.registry.svc")
+
+    def test_volume(self) -> None:
+        """Each pod's cache is on a volume that it claims, or goes with the pod."""
+        for switch, is_claimed in (("replicas", True), ("emptyDir", False)):
+            (spec,) = (each["spec"] for each in made(SWITCHES[switch]) if each["kind"] == "StatefulSet")
+            claims = [each["metadata"]["name"] for each in spec.get("volumeClaimTemplates", ())]
+            empty = [each["name"] for each in spec["template"]["spec"]["volumes"] if "emptyDir" in each]
+            self.assertEqual(("cache" in claims, "cache" in empty), (is_claimed, not is_claimed))
 
     def test_public_url(self) -> None:
         """Clients are told the name that the way in has."""

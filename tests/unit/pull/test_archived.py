@@ -285,6 +285,21 @@ class Puts(ArchiveCase):
         await putting.work()
         self.assertEqual(len(self.archive.blobs), 3)
 
+    async def test_bound(self) -> None:
+        """No more are put at once than were asked for; those that had begun when docxy stops are the last."""
+        await self.cached(MIB, MIB + 1, MIB + 2, MIB + 3, MIB + 4)
+        self.archive.held = held = []
+        putting = Putting(CalmArchive(self.archive, reactor), self.disk, self.disk.ledger, 2, reactor)
+        working = Deferred.fromCoroutine(putting.work())
+        while len(held) < 2:
+            await self.archive.next()
+        putting.stop()
+        self.archive.held = None
+        for each in held:
+            each.callback(None)
+        await working
+        self.assertEqual(len(self.archive.blobs), 2)
+
     async def test_evicted(self) -> None:
         """What is gone from the cache meanwhile is not put."""
         (digest,) = await self.cached(MIB)
