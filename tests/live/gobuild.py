@@ -53,6 +53,8 @@ class Program:
     tags: str = ""
     variables: tuple[str, ...] = ()
     """For the linker's -X: what a release's own makefile sets."""
+    replaced: str = ""
+    """What its own go.mod has another module in the place of; Go heeds that of the main module alone."""
     large: bool = False
     """Whether building it takes minutes: only built when asked for, used when it is there."""
     optional: bool = False
@@ -146,6 +148,15 @@ PROGRAMS = {
             "cmd/helm",
             "h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU=",
             "h1:EVl/147Ai2z13JOykbO1Jn9HRaXyU7uHlbAJmODq/Fg=",
+        ),
+        Program(
+            "helm-unittest",
+            "github.com/helm-unittest/helm-unittest",
+            "v1.1.2",
+            "cmd/helm-unittest",
+            "h1:r1Ah6Pr3h4kqvd65RN+r0FNTIGrJa+P9rcMyzwHEXXQ=",
+            "h1:GlI9By53JLlpSpjUkVNzD0KZrT4uDPEKGNX6APw2jZ4=",
+            replaced="github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/yaml-jsonpath v0.4.0",
         ),
         Program(
             "cosign",
@@ -281,8 +292,9 @@ def build(program: Program) -> None:
             raise CannotBuild("there is no Go")
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
+            replace = f"replace {program.replaced}\n" if program.replaced else ""
             (directory / "go.mod").write_text(
-                f"module docxy.test/build\n\ngo 1.21\n\nrequire {program.module} {program.version}\n"
+                f"module docxy.test/build\n\ngo 1.21\n\nrequire {program.module} {program.version}\n{replace}"
             )
             (directory / "go.sum").write_text(
                 f"{program.module} {program.version} {program.checksum}\n"

@@ -209,6 +209,14 @@ class ChartTests(SynchronousTestCase):
         done = helm("lint", "--strict", str(CHART), "--set", IMAGE)
         self.assertEqual(done.returncode, 0, done.stdout)
 
+    def test_unittest(self) -> None:
+        """What helm-unittest finds of the chart's own suites, which also say what to expect of it."""
+        command = [built("helm-unittest")["helm-unittest"], str(CHART)]
+        environ = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir()}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("3 passed, 3 total", done.stdout)
+
     def test_switches(self) -> None:
         """With each switch, the API would take all that the chart makes, and no name is there twice."""
         for name, values in SWITCHES.items():
