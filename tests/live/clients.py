@@ -221,8 +221,12 @@ path = "{at / "containerd-opt"}"
 
     async def command(self, *arguments: str, check: bool = True, namespace: str = "docxy") -> Output:
         """Run `ctr …`."""
-        argv = [self._ctr, "--address", str(self.socket), "--namespace", namespace, *arguments]
-        return await run(self.reactor, self.machine.command(argv), self.machine.environ, check=check)
+        argv = self.machine.command(self.ctr(*arguments, namespace=namespace))
+        return await run(self.reactor, argv, self.machine.environ, check=check)
+
+    def ctr(self, *arguments: str, namespace: str = "docxy") -> list[str]:
+        """The command line of `ctr …`."""
+        return [self._ctr, "--address", str(self.socket), "--namespace", namespace, *arguments]
 
     async def pull(self, image: Image, reference: str, host: str = DOCKER_HUB) -> set[str]:
         """See Client."""

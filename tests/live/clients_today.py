@@ -29,6 +29,9 @@ class Containerd2(Containerd):
     """containerd 2, whose transfer service pulls each layer in overlapping ranges at once."""
 
     name: str = "containerd 2"
+    snapshotter: str = "native"
+    settings: str = ""
+    """More of its configuration."""
 
     def __attrs_post_init__(self) -> None:
         programs = built("containerd2", "ctr2")
@@ -42,7 +45,8 @@ max_concurrent_downloads = 12
 concurrent_layer_fetch_buffer = {_CHUNK}
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
 platform = "linux/{host_architecture()}"
-snapshotter = "native"
+snapshotter = "{self.snapshotter}"
+{self.settings}
 """,
             3,
         )

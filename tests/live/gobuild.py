@@ -55,6 +55,8 @@ class Program:
     """For the linker's -X: what a release's own makefile sets."""
     replaced: str = ""
     """What its own go.mod has another module in the place of; Go heeds that of the main module alone."""
+    source: str = ""
+    """The directory beside this file that has its `main.go`, where the module has packages alone."""
     large: bool = False
     """Whether building it takes minutes: only built when asked for, used when it is there."""
     optional: bool = False
@@ -173,6 +175,15 @@ PROGRAMS = {
             "cmd/notation",
             "h1:roSxDRZ+w8kIgxoxruhHpSVtVFwpfq2piuaMvOrPaco=",
             "h1:JkZ/ncVkEcryqvr4G0imJq5ph7M436zYMxZ1RHdKw+I=",
+        ),
+        Program(
+            "stargz",
+            "github.com/containerd/stargz-snapshotter",
+            "v0.19.1",
+            "",
+            "h1:g6peP3Xabv6MCmbVxP7vYDWvXjfwbBe+fhiZGTA6mvo=",
+            "h1:BckND+0wYCQrUuTetyGDTKH6CmB9RWOArXXZsSgHtIk=",
+            source="stargz",
         ),
         Program(
             "buildkitd",
@@ -301,6 +312,9 @@ def build(program: Program) -> None:
                 f"{program.module} {program.version}/go.mod {program.mod_checksum}\n"
             )
             package = f"{program.module}/{program.package}".rstrip("/")
+            if program.source:
+                shutil.copy(Path(__file__).with_name(program.source) / "main.go", directory)
+                package = "."
             linked = " ".join(["-s", "-w", *(f"-X {variable}" for variable in program.variables)])
             output = directory / "built"
             argv = [compiler, "build", "-mod=mod", "-buildvcs=false", f"-tags={program.tags}"]
