@@ -156,17 +156,22 @@ class Bed:
             for part in parts:
                 part.start()
 
+    @property
+    def builder(self) -> Builder:
+        """Makes images like those that are there."""
+        busybox = which("busybox")
+        assert busybox is not None
+        built = self.directory / "built"
+        built.mkdir(exist_ok=True)
+        return Builder(built, Path(busybox))
+
     def push(self, image: Image) -> None:
         """Put an image into the registry; raises PushFailed."""
         token = self.signer.token("pusher", [(image.repository, ("pull", "push"))])
         push_to(HTTPConnection(HOST, self.port, timeout=60, blocksize=1 << 20), image, token)
 
     def _push_all(self) -> None:
-        built = self.directory / "built"
-        built.mkdir()
-        busybox = which("busybox")
-        assert busybox is not None
-        self.images = Builder(built, Path(busybox)).all()
+        self.images = self.builder.all()
         for image in self.images.values():
             self.push(image)
 

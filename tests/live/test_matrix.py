@@ -5,14 +5,14 @@ The command line tools of today go the same way in test_today.py.
 
 from __future__ import annotations
 
-import bcrypt
 from twisted.internet.defer import Deferred
 
 from tests.live.case import DebianClients, LiveTestCase
-from tests.live.clients import Make
+from tests.live.clients import Docker, Make
 from tests.live.clients_today import BuildKit, Containerd2, Docker2
-from tests.live.images import ESTARGZ
-from tests.live.test_today import ACCOUNT
+from tests.live.images import ESTARGZ, Image
+from tests.live.logins import ACCOUNT, account_table
+from tests.live.stores import ATTESTED, LAYERS, ZSTD
 
 MULTI = "library/multi"
 
@@ -24,14 +24,21 @@ class NoneTests(DebianClients, LiveTestCase):
     account: tuple[str, str] | None = None
     """Of docxy's own, which it then wants."""
 
+    def setUp(self) -> None:
+        """The bed, with more images: an attestation for each platform, 60 layers, zstd."""
+        super().setUp()
+        self.more = self.shared.once("more images", self._more)
+
+    def _more(self) -> list[Image]:
+        build = self.bed.builder
+        images = [build.attested(ATTESTED), build.layered(LAYERS, 60), build.zstd(ZSTD)]
+        for image in images:
+            self.bed.push(image)
+        return images
+
     async def check(self, make: Make) -> None:
         """Pull all three times, by a client that keeps nothing from the time before."""
-        tables = ""
-        if self.account is not None:
-            user, password = self.account
-            htpasswd = self.shared.new_directory("accounts") / "htpasswd"
-            htpasswd.write_text(f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n")
-            tables = f'[access]\nhtpasswd = "{htpasswd}"\n'
+        tables = "" if self.account is None else account_table(self.shared.new_directory("accounts"))
         docxy = self.shared.new_docxy(self.auth, True, tables=tables)
         self.addCleanup(docxy.stop)
         docxy.start()
@@ -39,17 +46,20 @@ class NoneTests(DebianClients, LiveTestCase):
         client = make(self.machine(docxy.target), self.reactor)
         self.addCleanup(client.stop)
 
+        # Debian's dockerd knows no zstd.
+        more = [image for image in self.more if make is not Docker or image.repository != ZSTD]
+
         async def pull(when: str) -> None:
             client.start()
             try:
                 if self.account is not None:
                     await client.login(host, *self.account)
-                # By digest too: dockerd always asks what a tag means.
-                for repository, by_tag in ((MULTI, True), (MULTI, False), (ESTARGZ, True)):
-                    image = self.bed.images[repository]
-                    reference = "latest" if by_tag else image.digest
+                # By digest first: dockerd keeps manifests, but always asks what a tag means.
+                multi = self.bed.images[MULTI]
+                images = [multi, self.bed.images[ESTARGZ], *([] if when == "warm" else more)]
+                for image, reference in [(multi, multi.digest), *((image, "latest") for image in images)]:
                     wrong = await client.pull(image, reference, host)
-                    self.assertEqual(wrong, set(), f"{client.name}, {repository} {reference}, {when}")
+                    self.assertEqual(wrong, set(), f"{client.name}, {image.repository} {reference}, {when}")
             finally:
                 client.stop()
 

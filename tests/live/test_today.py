@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import bcrypt
 from twisted.internet.defer import Deferred
 
 from tests.harness.processes import Reactor
@@ -16,12 +15,12 @@ from tests.live.case import LiveTestCase
 from tests.live.clients_today import BuildKit, Containerd2, Docker2
 from tests.live.daemon import Docxy
 from tests.live.gobuild import built
+from tests.live.logins import ACCOUNT, account_table
 from tests.live.machine import Machine
 from tests.live.stores import Store, distribution_store, olareg_store
 from tests.live.test_clients import LARGE, PullTestCase
 from tests.live.tools import Cosign, Crane, Helm, Notation, Oras, Regctl, Tool
 
-ACCOUNT = ("anna", "glass-mountain-seven")
 Make = Callable[[Machine, Reactor, tuple[str, str] | None], Tool]
 
 
@@ -104,6 +103,11 @@ class TodayCase(LiveTestCase):
         built("oras", "helm", "cosign", "notation", self.program)
         self.store = self.shared.once(self.program, self._store)
 
+    @property
+    def url(self) -> str:
+        """Of what docxy has as its upstream."""
+        return self.store.url
+
     def _store(self) -> Store:
         make = olareg_store if self.program == "olareg" else distribution_store
         return self.shared.running(make(self.shared.new_directory(self.program)))
@@ -115,13 +119,8 @@ class TodayCase(LiveTestCase):
 
     async def _check(self, make: Make) -> None:
         directory = self.shared.new_directory("docxy")
-        tables = ""
-        if self.account is not None:
-            user, password = self.account
-            hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
-            (directory / "htpasswd").write_text(f"{user}:{hashed}\n")
-            tables = f'[access]\nhtpasswd = "{directory / "htpasswd"}"\n'
-        docxy = Docxy(directory, self.store.url, self.auth, self.shared.certificate, upstreams=tables)
+        tables = "" if self.account is None else account_table(directory)
+        docxy = Docxy(directory, self.url, self.auth, self.shared.certificate, upstreams=tables)
         self.addCleanup(docxy.stop)
         docxy.start()
         tool = make(self.machine(docxy.target), self.reactor, self.account)
@@ -171,3 +170,22 @@ class TransparentTests(NoneTests):
 
     auth = "transparent"
     program = "distribution"
+
+
+class TokensTests(TodayCase):
+    """In `transparent` mode, in front of olareg behind a token service that stays up: blobs named by sha512 too."""
+
+    auth = "transparent"
+
+    @property
+    def url(self) -> str:
+        """Of what wants a token."""
+        return f"http://127.0.0.1:{self.challenging(self.store.port)}"
+
+    def test_regctl(self) -> Deferred[None]:
+        """Regctl copies images with all that refers to them."""
+        return self.check(Regctl, "regctl")
+
+    def test_oras(self) -> Deferred[None]:
+        """Oras copies images with all that refers to them."""
+        return self.check(Oras, "oras")
