@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 
+from docxy.pull.blobs.followers import Followers, IsFollower
 from docxy.settings.model import Timeouts, Upstream
 from tests.fakes import Pattern
-from tests.unit.pull.harness import REPOSITORY, Mirror, MirrorCase, Seconds, ShiftedClock, drain
+from tests.unit.pull.harness import REPOSITORY, Mirror, MirrorCase, Seconds, ShiftedClock, drain, reactor
 
 BIG = Pattern(4 << 20, "explained")
 HUGE = Pattern(48 << 20, "huge")
@@ -76,6 +78,20 @@ class ExplainedCase(MirrorCase):
         mirror.start()
         self.addCleanup(mirror.stop)
         return mirror
+
+    def following(self, clients: int) -> Deferred[None]:
+        """Fires when that many clients follow fills and have begun to wait for bytes."""
+        follow: Deferred[None] = Deferred()
+        add, count = Followers.add, itertools.count(1)
+
+        def added(followers: Followers, follower: IsFollower) -> None:
+            add(followers, follower)
+            if next(count) == clients:
+                # They begin to wait in this turn of the reactor.
+                reactor.callLater(0, follow.callback, None)
+
+        self.patch(Followers, "add", added)
+        return follow
 
     async def blob_while(self, rule: Any, seconds: float) -> None:
         """Pull the layer; when the fault has struck, time passes and it is over."""

@@ -99,8 +99,10 @@ class CauseTests(ExplainedCase):
     async def test_slow_upstream(self) -> None:
         """Bytes that take their time: the upstream's rate, for who began the fetch and who joined it."""
         rule = self.upstream.on("blob", Fault(stall_after=1 << 20))
+        following = self.following(2)
         asking = [Deferred.fromCoroutine(self.mirror.blob(self.big)) for _ in range(2)]
         await rule.struck()
+        await following
         self.seconds.advance(8)
         rule.release()
         for each in asking:
@@ -186,8 +188,10 @@ class CauseTests(ExplainedCase):
         self.patch(LocalSlots, "acquire", acquired)
         fetches: list[Exchange] = []
         self.patch(self.mirror.fills, "_tell", fetches.append)
+        following = self.following(2)
         asking = [Deferred.fromCoroutine(self.mirror.blob(self.big)) for _ in range(2)]
         (held,) = await asked
+        await following
         self.seconds.advance(9)
         held.callback(None)
         self.assertEqual([(await each).status for each in asking], [200, 200])
