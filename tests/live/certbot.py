@@ -44,7 +44,7 @@ class Certbot:
 
     def _run(self, *arguments: str) -> str:
         places = [f"--{name}-dir={self.directory / name}" for name in ("config", "work", "logs")]
-        program = str(programs("certbot", VERSION, "certbot") / "certbot")
+        program = str(programs("certbot", VERSION) / "certbot")
         command = [program, *arguments, "--non-interactive", f"--server={self.pebble.directory_url}", *places]
         trusted = {"REQUESTS_CA_BUNDLE": str(self.pebble.certificate.root)}
         environ = {**environment(), **trusted, "PATH": os.environ["PATH"]}

@@ -115,7 +115,7 @@ class EveryWay(WaysCase):
             return await done
         finally:
             globalLogPublisher.removeObserver(heard)
-            await outbox.stop()
+            outbox.stop("the test ends")
 
     async def archive(self, url: str) -> str:
         def ask() -> str:

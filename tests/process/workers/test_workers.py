@@ -230,7 +230,7 @@ class LifeTests(WorkersCase):
     def test_levels(self) -> None:
         """`--log-level` by part counts in all processes: requests to registries are told, and nothing else usual."""
         upstream = Upstream(self)
-        self.start(["--log-level=warn,upstream=debug"], UPSTREAM=upstream.url)
+        self.start(["--log-level=warn,upstream=debug"], UPSTREAM=upstream.url, ADMIN_SOCKET="off")
         upstream.gate.set()
         for pid in self.workers():
             connection = self.connect(pid)

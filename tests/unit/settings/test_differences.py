@@ -215,7 +215,7 @@ class DifferencesTests(SynchronousTestCase):
             ('["192.0.2.0/24"]', '["192.0.2.0/99"]', "192.0.2.0/99"),
             ('repositories = ["docker.io/library/*"]', "repositories = 5", "repositories"),
             ('"ghcr.io"', '"docker.io"', "docker.io"),
-            ("ca.pem", "gone.pem", "gone.pem"),
+            ("ca.pem", "gone.pem", "cannot be read: No such file"),
             ('"ghcr.io"', '"ghcr.io"\nclient_cert = "/gone"\nclient_key = "/gone"', "client_key"),
             ("[access]", "[access", "not TOML"),
         ):
