@@ -58,7 +58,7 @@ from docxy.observe.tracing import ITracer, NoTracer
 from docxy.observe.view import Reading
 from docxy.orders.in_force import InForce
 from docxy.orders.policies import Policies
-from docxy.orders.store import FileOrders, MemoryOrders
+from docxy.orders.store import orders_in
 from docxy.questions import Alone
 from docxy.settings.model import Config, ConfigError
 from docxy.settings.parsers import shown_size
@@ -151,7 +151,7 @@ def serve(
         tracer=tracer,
         siblings=siblings,
         reading=reading,
-        orders=MemoryOrders() if config.orders is None else FileOrders(config.orders),
+        orders=orders_in(config.orders),
         in_force=in_force,
         clock=clock,
         seconds=clock.seconds,
@@ -230,11 +230,9 @@ def settled(config: Config) -> Config:
 
 def _check_orders(config: Config) -> None:
     """Raises ConfigError for orders that cannot be read: without them nothing may be served."""
-    if config.orders is not None:
-        orders = FileOrders(config.orders)
-        orders.look()
-        if orders.problem is not None:
-            raise ConfigError(f"what is recalled and frozen is not known: {orders.problem}")
+    problem = orders_in(config.orders).problem
+    if problem is not None:
+        raise ConfigError(f"what is recalled and frozen is not known: {problem}")
 
 
 _WITHOUT = "going on WITHOUT a cache, as {directory} cannot be used: {why}"

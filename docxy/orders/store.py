@@ -168,6 +168,16 @@ class FileOrders:
             raise OrdersUnusable(f"cannot write {self.path}: {error.strerror}") from None
 
 
+def orders_in(directory: str | None) -> IOrders:
+    """The orders of a cache's directory, read now; None: this process keeps its own.
+
+    What is known by then stays in force should the disk fail before the first request.
+    """
+    orders: IOrders = MemoryOrders() if directory is None else FileOrders(directory)
+    orders.look()
+    return orders
+
+
 def _signature(path: str) -> _Signature | None:
     """What changes when the file is replaced; None when there is none.  Raises OSError."""
     try:

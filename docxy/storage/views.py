@@ -28,7 +28,9 @@ from docxy.storage.watch import Watch
 from docxy.threads import InThread, shielded
 
 _AT_ONCE = 1 << 20
-"""Bytes of a file that is hashed before it is read, when nothing vouches for it."""
+"""Bytes of a file that each who opens it hashes, when nothing vouches for it."""
+FIRST = 64 << 20
+"""Bytes of such a file of which nothing is shown before it is hashed: of more a client would wait too long."""
 
 
 class BlobViews:
@@ -125,8 +127,12 @@ class BlobViews:
             return await self._in_thread(files.open_committed, self._tree, digest)
 
     def _unsure(self, digest: Digest, descriptor: int, size: int) -> BlobView:
-        """A large file for which nothing vouches any more is like a fill: read meanwhile, whole once it is hashed."""
-        view = self._add(BlobView(digest, descriptor, None, size, State.FILLING, self._forget))
+        """A larger file for which nothing vouches any more is like a fill: whole once it is hashed.
+
+        A very large one is read meanwhile.  What its readers have had is wrong where the file is.
+        """
+        there = size if size > FIRST else 0
+        view = self._add(BlobView(digest, descriptor, None, there, State.FILLING, self._forget))
         view.owned = True
         view.hold()
         self._do(self._vouch(view, size))

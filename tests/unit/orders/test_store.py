@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -17,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from docxy.orders import store
 from docxy.orders.model import LONGEST, Kind, Order, TooMany
-from docxy.orders.store import FileOrders, IOrders, MemoryOrders, OrdersUnusable
+from docxy.orders.store import FileOrders, IOrders, MemoryOrders, OrdersUnusable, orders_in
 from tests.unit.access.harness import logged
 
 DIGEST = "sha256:" + "a" * 64
@@ -116,6 +117,17 @@ class FileTests(Contract, SynchronousTestCase):
         for name in ("orders.json", "orders.json.lock"):
             self.assertEqual(stat.S_IMODE((self.directory / name).stat().st_mode), 0o600, name)
         self.assertEqual(sorted(os.listdir(self.directory)), ["orders.json", "orders.json.lock"])
+
+    def test_read_at_the_start(self) -> None:
+        """What stood when the process started stays in force where the disk fails before the first request."""
+        self.orders.put(RECALL)
+        orders = orders_in(str(self.directory))
+
+        def failing(path: str) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(store, "_signature", failing)
+        self.assertEqual((len(orders.look().orders), orders.problem), (1, None))
 
     def test_damaged_at_first(self) -> None:
         """A process that cannot read the orders says so: it must not serve as if there were none."""
