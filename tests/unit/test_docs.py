@@ -331,7 +331,7 @@ class CommandTests(SynchronousTestCase):
             [str(TOP / ".ci/run"), "--print-test-command"], capture_output=True, text=True, check=True, timeout=10
         )
         self.assertEqual(run.stdout, command)
-        self.assertRegex(command, r"-m twisted\.trial -j2 tests$")
+        self.assertRegex(command, r"-m twisted\.trial tests$")
 
     def test_one_line_each(self) -> None:
         """The two commands for a fresh machine are one line each."""

@@ -141,7 +141,10 @@ class WorkersCase(SynchronousTestCase):
         found = []
         for task in Path(f"/proc/{self.daemon.process.pid}/task").iterdir():
             for pid in (task / "children").read_text().split():
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                try:
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                except FileNotFoundError:  # it has just ended
+                    continue
                 if b"docxy.worker" in command:
                     found.append((int(command[-2]), int(pid)))
         return [pid for _, pid in sorted(found)]

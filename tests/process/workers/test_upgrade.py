@@ -243,17 +243,22 @@ class UpgradeTests(WorkersCase):
         path = f"/tmp/docxy-upgrade-notify-{os.getpid()}"
         manager.bind(path)
         self.addCleanup(os.unlink, path)
-        self.begin(2, NOTIFY_SOCKET=path)
         told: list[str] = []
+        ready = threading.Event()
 
         def listen() -> None:
             # All the time: only a few messages wait in a socket.
             while (heard := manager.recv(4096).decode()) != "ENOUGH":
                 told.append(heard)
+                if heard == "READY=1":
+                    ready.set()
 
         listening = threading.Thread(target=listen)
         listening.start()
         try:
+            self.begin(2, NOTIFY_SOCKET=path)
+            # The command line is answered before the last worker is ready.
+            self.assertTrue(ready.wait(60))
             self.through(self.by_signal)
         finally:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
