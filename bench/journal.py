@@ -129,6 +129,8 @@ def alone(answers: int = 4000, each: int = 8, batch: int = 25) -> tuple[float, f
             started=0.0,
             headed=0.001,
             fetched=None,
+            checked=0.0,
+            limit="",
             code=200,
             method=b"GET",
             size=LAYER,
